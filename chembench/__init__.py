@@ -1,0 +1,1 @@
+"""Which recipe of a chemical language model is worth its cost, and is the difference real?"""

@@ -1,0 +1,1 @@
+"""Molecules: SMILES, scaffolds, tokens, descriptors."""

@@ -1,0 +1,70 @@
+"""The base of every specification: frozen, checked, and named by a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+DIGEST_LENGTH = 12
+
+
+def round_float(value: float) -> float:
+    """``value`` to 6 significant digits, so that a digest does not hang on the last bit of a logarithm."""
+    return float(f"{value:.6g}")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round_float(value)
+    if isinstance(value, tuple):
+        return tuple(_rounded(v) for v in value)
+    return value
+
+
+def canonical_json(value: Any) -> str:
+    """``value`` as JSON in the one form that digests are made of: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def digest_of(value: Any) -> str:
+    """12 hex digits that name a JSON value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def stable_seed(*parts: object) -> int:
+    """A 31-bit seed derived from ``parts``: the same on every machine, independent between streams."""
+    return int(hashlib.sha256(canonical_json([str(p) for p in parts]).encode()).hexdigest()[:8], 16) & 0x7FFFFFFF
+
+
+class Spec(BaseModel):
+    """A frozen value that says what to do; floats are rounded to 6 significant digits on creation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    born_later: ClassVar[Mapping[str, Any]] = {}
+    """Fields added after the first release, with the value that leaves old digests as they were."""
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _round(cls, value: Any) -> Any:
+        return _rounded(value)
+
+    def canonical(self) -> dict[str, Any]:
+        """The fields as JSON values, without those that stand at the value they were born with."""
+        data = self.model_dump(mode="json")
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Spec):
+                data[name] = value.canonical()
+            if name in self.born_later and value == self.born_later[name]:
+                del data[name]
+        return data
+
+    @property
+    def digest(self) -> str:
+        """Name of this specification: 12 hex digits, the same on every machine and in every later version."""
+        return digest_of(self.canonical())

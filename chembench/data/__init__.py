@@ -1,0 +1,1 @@
+"""Corpora, tasks, splits, shards and batches."""

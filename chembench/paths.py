@@ -1,0 +1,203 @@
+"""Where things lie on disk. Nobody else joins these paths."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chembench.errors import ConfigError
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+
+def safe_name(kind: str, name: str) -> str:
+    """``name``, if it can be the name of a folder and cannot leave its parent.
+
+    Raises:
+        ConfigError: otherwise.
+    """
+    if not _SAFE_NAME.fullmatch(name):
+        raise ConfigError(
+            f"{kind} name must be 1-80 letters, digits, '.', '_' or '-' and start with a letter or digit, got {name!r}"
+        )
+    return name
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield a file beside ``path`` that takes its place only if the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield part
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def built_whole(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``folder`` that takes its name only if the block ends well.
+
+    A second builder of the same content loses the race without harm: its copy is removed.
+    """
+    import shutil
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    part.mkdir()
+    try:
+        yield part
+        try:
+            part.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` whole, in a form a person can read; NaN is refused."""
+    with written_whole(path) as part:
+        part.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in ``path``."""
+    return json.loads(path.read_text())
+
+
+def default_cache() -> Path:
+    """``CHEMBENCH_CACHE_DIR`` or ``~/.cache/chembench``."""
+    chosen = os.environ.get("CHEMBENCH_CACHE_DIR")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "chembench"
+
+
+def default_data_dir() -> Path:
+    """Where raw task files are looked for and downloaded: ``CHEMBENCH_DATA_DIR`` or ``<cache>/raw``."""
+    chosen = os.environ.get("CHEMBENCH_DATA_DIR")
+    return Path(chosen) if chosen else default_cache() / "raw"
+
+
+@dataclass(frozen=True, slots=True)
+class CachePaths:
+    """What sweeps share; every folder below is named by the digest of its content."""
+
+    root: Path
+
+    def corpus(self, digest: str) -> Path:
+        return self.root / "corpora" / digest
+
+    def tokenizer(self, digest: str) -> Path:
+        return self.root / "tokenizers" / digest
+
+    def shard(self, digest: str) -> Path:
+        return self.root / "shards" / digest
+
+    def labels(self, digest: str) -> Path:
+        return self.root / "labels" / digest
+
+    def task(self, digest: str) -> Path:
+        return self.root / "tasks" / digest
+
+    def split(self, digest: str) -> Path:
+        return self.root / "splits" / digest
+
+    def sealed(self, digest: str) -> Path:
+        return self.root / "sealed" / digest
+
+    def pretrained(self, digest: str) -> Path:
+        return self.root / "pretrained" / digest
+
+    def index(self, name: str) -> Path:
+        """A file that maps a request to the digest it was answered with."""
+        return self.root / "index" / f"{name}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaths:
+    """The folder of one attempt at one item: ``trials/<uid>/<attempt>/``."""
+
+    root: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.root / "spec.json"
+
+    @property
+    def curves(self) -> Path:
+        return self.root / "curves.jsonl"
+
+    @property
+    def predictions(self) -> Path:
+        return self.root / "predictions.csv"
+
+    @property
+    def error(self) -> Path:
+        return self.root / "error.txt"
+
+    @property
+    def model(self) -> Path:
+        return self.root / "model"
+
+    @property
+    def result(self) -> Path:
+        return self.root / "result.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPaths:
+    """The folder of one sweep."""
+
+    root: Path
+
+    @property
+    def space(self) -> Path:
+        return self.root / "space.toml"
+
+    @property
+    def environment(self) -> Path:
+        return self.root / "environment.json"
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "ledger.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "driver.lock"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "optuna.journal"
+
+    @property
+    def trials(self) -> Path:
+        return self.root / "trials"
+
+    @property
+    def leaderboards(self) -> Path:
+        return self.root / "leaderboards"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "logs"
+
+    def run(self, uid: str, attempt: int) -> RunPaths:
+        return RunPaths(self.trials / uid / str(attempt))
+
+
+def append_line(path: Path, value: Mapping[str, Any]) -> None:
+    """Add one JSON line to ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(value, sort_keys=True, allow_nan=False) + "\n")

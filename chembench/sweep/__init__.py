@@ -1,0 +1,1 @@
+"""Spaces, plans, the ledger, studies and runners."""

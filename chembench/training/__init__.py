@@ -1,0 +1,1 @@
+"""The training core: torch, transformers, numpy and pydantic only."""
