@@ -88,6 +88,13 @@ def default_data_dir() -> Path:
     return Path(chosen) if chosen else default_cache() / "raw"
 
 
+def spaces_dir() -> Path:
+    """The folder of the spaces that come with chembench: ``search_spaces/`` of a checkout, or its copy in the wheel."""
+    package = Path(__file__).resolve().parent
+    beside = package.parent / "search_spaces"
+    return beside if beside.is_dir() else package / "_spaces"
+
+
 @dataclass(frozen=True, slots=True)
 class CachePaths:
     """What sweeps share; every folder below is named by the digest of its content."""
@@ -117,6 +124,10 @@ class CachePaths:
 
     def pretrained(self, digest: str) -> Path:
         return self.root / "pretrained" / digest
+
+    def crash(self, name: str) -> Path:
+        """The traceback of a command that ended in a bug."""
+        return self.root / "crashes" / f"{name}.txt"
 
     def index(self, name: str) -> Path:
         """A file that maps a request to the digest it was answered with."""

@@ -1,0 +1,39 @@
+# Two commands for a fresh machine: `make quickstart` and `make test`. Both install first, once.
+
+# The first that is new enough; DeepChem has releases for 3.11 only, so that is asked first.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+# One thread per process: the tests and the sweep run several processes side by side.
+export OMP_NUM_THREADS := 1
+
+.PHONY: install quickstart check test clean
+
+install: $(STAMP)
+
+# torch comes first and alone: a build for this machine that is already here, or that pip's own index offers, is kept.
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "chembench needs python 3.11 or newer, none is on the path; install it or name it: make install PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "chembench needs python 3.11 or newer, got $$("$(PYTHON)" --version); name another: make install PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet '$(TORCH)'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+quickstart: install
+	$(BIN)/chembench sweep --space quickstart
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/python -m pytest -n 2
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
