@@ -1,0 +1,42 @@
+"""The one spelling of a molecule that everything else is keyed by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chembench.chem.pool import Progress, map_chunks
+
+_CHUNK = 2_000
+
+
+def canonical(smiles: str) -> str | None:
+    """RDKit's canonical isomeric SMILES, atom maps kept; none if there is no molecule or RDKit cannot read it.
+
+    A text with blanks between other characters is none too: RDKit would take the first word and drop the others.
+    RDKit's own messages are held back meanwhile.
+    """
+    return _canonical_chunk([smiles])[0]
+
+
+def canonical_many(smiles: Sequence[str], processes: int = 1, progress: Progress | None = None) -> list[str | None]:
+    """`canonical` of each, in order.
+
+    Args:
+        smiles: N strings.
+        processes: how many work at it; more than one are spawned.
+        progress: called with the molecules done and in all after each chunk.
+
+    Raises:
+        ConfigError: if ``processes`` is below 1.
+        RunError: if a worker process dies.
+    """
+    chunks = map_chunks(_canonical_chunk, smiles, _CHUNK, processes, progress)
+    return [found for chunk in chunks for found in chunk]
+
+
+def _canonical_chunk(smiles: list[str]) -> list[str | None]:
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        molecules = [Chem.MolFromSmiles(text) if len(text.split()) == 1 else None for text in smiles]
+        return [None if molecule is None else Chem.MolToSmiles(molecule) or None for molecule in molecules]
