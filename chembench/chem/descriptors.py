@@ -1,0 +1,152 @@
+"""RDKit's molecular descriptors, the labels of pre-training: which, and their values.
+
+Axis letters: N molecules, K descriptors.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chembench.chem.pool import Progress, map_chunks
+from chembench.errors import ConfigError, DataError, UnknownNameError
+
+DESCRIPTOR_LISTS = ("rdkit", "paper105")
+
+_PAPER105 = re.compile(
+    r"(Max|Min)(Abs)?(EStateIndex|PartialCharge)|qed|SPS|(HeavyAtom|Exact)?MolWt|NumValenceElectrons|"
+    r"FpDensityMorgan[123]|BCUT2D_(MWHI|MWLOW|CHGHI|CHGLO|LOGPHI|LOGPLOW|MRHI|MRLOW)|(Avg)?Ipc|BalabanJ|BertzCT|"
+    r"Chi[01]|Chi[0-4][nv]|HallKierAlpha|Kappa[123]|LabuteASA|TPSA|PEOE_VSA(10|[1236789])|SMR_VSA(10|[13567])|"
+    r"SlogP_VSA(10|[1-6])|EState_VSA(10|[1-9])|VSA_EState[1-4678]|FractionCSP3|HeavyAtomCount|NHOHCount|NOCount|"
+    r"RingCount|NumA(liphatic|romatic)Rings|NumAromatic(Carbo|Hetero)cycles|NumH(Acceptors|Donors|eteroatoms)|"
+    r"NumRotatableBonds|MolLogP|MolMR|fr_C_O(_noCOO)?|fr_NH[01]|fr_benzene"
+)
+"""The families of RDKit's list that arXiv 2405.00949 was pre-trained on."""
+
+Descriptor = Callable[..., float]
+
+_CHUNK = 100
+_FAILURES = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+"""What RDKit's descriptors raise for a molecule they are not defined on; its C++ errors derive from these."""
+
+
+def rdkit_version() -> str:
+    """Part of every label's identity: values change between releases."""
+    import rdkit
+
+    return str(rdkit.__version__)
+
+
+def descriptor_names(list_name: str) -> tuple[str, ...]:
+    """The names of a list, in RDKit's order for the built-in ones.
+
+    Args:
+        list_name: one of `DESCRIPTOR_LISTS`, or the path of a JSON file with a list of names.
+
+    Raises:
+        UnknownNameError: if it is neither.
+        ConfigError: telling all names in a file that RDKit does not know or that stand there twice; or if this
+            RDKit lacks some of the paper's.
+    """
+    known = tuple(_functions())
+    if list_name == "rdkit":
+        return known
+    if list_name == "paper105":
+        names = tuple(name for name in known if _PAPER105.fullmatch(name))
+        if len(names) != 105:
+            raise ConfigError(
+                f"the paper's list has 105 descriptors, RDKit {rdkit_version()} offers {len(names)} of them; "
+                "install the RDKit of constraints.txt or use the list 'rdkit'"
+            )
+        return names
+    if Path(list_name).suffix != ".json":
+        raise UnknownNameError("descriptor list", list_name, (*DESCRIPTOR_LISTS, "<file>.json"))
+    return _names_in(Path(list_name), known)
+
+
+def _names_in(path: Path, known: Sequence[str]) -> tuple[str, ...]:
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"a descriptor list is a JSON file with a list of names, reading {path} gave: {error}"
+        ) from error
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"a descriptor list is a JSON list of names with one at least, {path} holds something else")
+    problems = [str(UnknownNameError("descriptor", name, known)) for name in names if name not in known]
+    problems += [f"descriptor {name!r} must stand once in {path}" for name in known if names.count(name) > 1]
+    if problems:
+        raise ConfigError(problems)
+    return tuple(names)
+
+
+def compute(
+    smiles: Sequence[str], names: Sequence[str], processes: int = 1, progress: Progress | None = None
+) -> NDArray[np.float64]:
+    """RDKit's values, each descriptor on a molecule read afresh from its SMILES.
+
+    Args:
+        smiles: N molecules that RDKit can read.
+        names: K descriptors.
+        processes: how many work at it; more than one are spawned.
+        progress: called with the molecules done and in all after each chunk.
+
+    Returns:
+        Shape (N, K), in RDKit's units. NaN where RDKit raises or says NaN; infinities as RDKit gives them.
+
+    Raises:
+        UnknownNameError: if RDKit has no such descriptor.
+        DataError: if a SMILES cannot be read.
+        RunError: if a worker process dies.
+    """
+    known = _functions()
+    if unknown := [name for name in names if name not in known]:
+        raise UnknownNameError("descriptor", unknown[0], known)
+    values_NK = np.empty((len(smiles), len(names)))
+    first = 0
+    for chunk_CK in map_chunks(partial(_chunk, names=tuple(names)), smiles, _CHUNK, processes, progress):
+        values_NK[first : first + len(chunk_CK)] = chunk_CK
+        first += len(chunk_CK)
+    return values_NK
+
+
+def _functions() -> dict[str, Descriptor]:
+    from rdkit.Chem import Descriptors
+
+    return dict(Descriptors.descList)
+
+
+def _chunk(smiles: list[str], names: Sequence[str]) -> NDArray[np.float64]:
+    from rdkit import Chem, rdBase
+
+    functions = _sharing_estate(_functions(), names)
+    values_CK = np.empty((len(smiles), len(names)))
+    with rdBase.BlockLogs():
+        for row, text in enumerate(smiles):
+            molecule = Chem.MolFromSmiles(text)
+            if molecule is None or molecule.GetNumAtoms() == 0:
+                raise DataError(
+                    f"descriptors need a SMILES that RDKit can read, got {text!r}; drop the molecule before"
+                )
+            values_CK[row] = [_value(function, molecule) for function in functions]
+    return values_CK
+
+
+def _sharing_estate(functions: dict[str, Descriptor], names: Sequence[str]) -> list[Descriptor]:
+    """The functions of ``names``; the four that search the electrotopological states share one calculation of them."""
+    return [partial(functions[name], force=False) if "EStateIndex" in name else functions[name] for name in names]
+
+
+def _value(function: Descriptor, molecule: Any) -> float:
+    try:
+        return float(function(molecule))
+    except _FAILURES:
+        return math.nan
