@@ -22,7 +22,21 @@ def _rounded(value: Any) -> Any:
         return round_float(value)
     if isinstance(value, tuple):
         return tuple(_rounded(v) for v in value)
+    if isinstance(value, dict):
+        return {key: _rounded(v) for key, v in value.items()}
     return value
+
+
+def _canonical(value: Any, dumped: Any) -> Any:
+    """``dumped``, the JSON of ``value``, with every specification inside it in its canonical form."""
+    if isinstance(value, Spec):
+        return value.canonical()
+    if isinstance(value, tuple):
+        return [_canonical(inner, json_value) for inner, json_value in zip(value, dumped, strict=True)]
+    if isinstance(value, dict):
+        pairs = zip(value.values(), dumped.items(), strict=True)
+        return {key: _canonical(inner, json_value) for inner, (key, json_value) in pairs}
+    return dumped
 
 
 def canonical_json(value: Any) -> str:
@@ -58,8 +72,7 @@ class Spec(BaseModel):
         data = self.model_dump(mode="json")
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if isinstance(value, Spec):
-                data[name] = value.canonical()
+            data[name] = _canonical(value, data[name])
             if name in self.born_later and value == self.born_later[name]:
                 del data[name]
         return data

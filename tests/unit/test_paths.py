@@ -1,0 +1,100 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from chembench import paths
+from chembench.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", ["quickstart", "a", "2024-01_x.y", "A" * 80])
+def test_a_safe_name_is_kept(name):
+    assert paths.safe_name("sweep", name) == name
+
+
+@pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "../up", "/root", "a b", "A" * 81, "a\n", "ü", "-x"])
+def test_a_name_that_could_leave_its_folder_is_refused(name):
+    with pytest.raises(ConfigError, match="sweep name must be 1-80 letters"):
+        paths.safe_name("sweep", name)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "deep" / "file.txt"
+    with paths.written_whole(target) as part:
+        part.write_text("first")
+    with pytest.raises(ZeroDivisionError), paths.written_whole(target) as part:
+        part.write_text("half")
+        raise ZeroDivisionError
+    assert target.read_text() == "first"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_folder_is_built_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "shards" / "abc"
+    with pytest.raises(ZeroDivisionError), paths.built_whole(target) as part:
+        (part / "half").write_text("x")
+        raise ZeroDivisionError
+    assert list(target.parent.iterdir()) == []
+    with paths.built_whole(target) as part:
+        (part / "whole").write_text("x")
+    assert [p.name for p in target.iterdir()] == ["whole"]
+
+
+def test_the_second_builder_of_one_folder_loses_without_harm(tmp_path):
+    target = tmp_path / "abc"
+    with paths.built_whole(target) as slow:
+        (slow / "who").write_text("slow")
+        with paths.built_whole(target) as fast:
+            (fast / "who").write_text("fast")
+    assert (target / "who").read_text() == "fast"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_json_comes_back_as_it_was_and_nan_is_refused(tmp_path):
+    file = tmp_path / "value.json"
+    paths.write_json(file, {"b": [1, 2.5, None], "a": "ä"})
+    assert paths.read_json(file) == {"b": [1, 2.5, None], "a": "ä"}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        paths.write_json(file, float("nan"))
+    assert paths.read_json(file)["a"] == "ä"
+
+
+def test_lines_are_appended(tmp_path):
+    file = tmp_path / "curves" / "c.jsonl"
+    for epoch in (1, 2):
+        paths.append_line(file, {"epoch": epoch})
+    assert file.read_text() == '{"epoch": 1}\n{"epoch": 2}\n'
+
+
+def test_the_environment_names_the_cache_and_the_data(monkeypatch, tmp_path):
+    monkeypatch.setenv("CHEMBENCH_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv("CHEMBENCH_DATA_DIR", raising=False)
+    assert paths.default_cache() == tmp_path
+    assert paths.default_data_dir() == tmp_path / "raw"
+    monkeypatch.setenv("CHEMBENCH_DATA_DIR", str(tmp_path / "mine"))
+    assert paths.default_data_dir() == tmp_path / "mine"
+    monkeypatch.delenv("CHEMBENCH_CACHE_DIR")
+    assert paths.default_cache() == Path.home() / ".cache" / "chembench"
+
+
+def test_the_spaces_of_a_checkout_are_found():
+    assert paths.spaces_dir() == Path(paths.__file__).resolve().parents[1] / "search_spaces"
+
+
+def test_the_spaces_of_an_installed_wheel_are_found(monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "__file__", str(tmp_path / "site-packages" / "chembench" / "paths.py"))
+    assert paths.spaces_dir() == (tmp_path / "site-packages" / "chembench" / "_spaces").resolve()
+
+
+def test_an_attempt_has_a_folder_of_its_own(tmp_path):
+    sweep = paths.SweepPaths(tmp_path)
+    assert sweep.run("abc", 2).result.relative_to(tmp_path) == Path("trials", "abc", "2", "result.json")
+    assert sweep.run("abc", 1).root != sweep.run("abc", 2).root
+
+
+def test_what_is_cached_lies_under_its_digest(tmp_path):
+    cache = paths.CachePaths(tmp_path)
+    places = [cache.corpus("d"), cache.tokenizer("d"), cache.shard("d"), cache.labels("d"), cache.task("d")]
+    places += [cache.split("d"), cache.sealed("d"), cache.pretrained("d")]
+    assert len(set(places)) == len(places)
+    assert all(place.name == "d" and os.path.commonpath([place, tmp_path]) == str(tmp_path) for place in places)
