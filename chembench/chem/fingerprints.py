@@ -1,0 +1,56 @@
+"""Circular fingerprints: the features of the control that every board shows.
+
+Axes: N molecules, K bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from chembench.errors import DataError
+
+if TYPE_CHECKING:
+    from rdkit import Chem
+
+BITS = 2048
+RADIUS = 2
+
+
+def ecfp4(smiles: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """ECFP4 of each molecule: Morgan fingerprints of radius 2, folded to 2,048 bits.
+
+    Args:
+        smiles: one SMILES per molecule.
+
+    Returns:
+        0 or 1, shape (molecules, 2048).
+
+    Raises:
+        DataError: if a SMILES cannot be read.
+
+    Reference:
+        Rogers and Hahn, J. Chem. Inf. Model. 2010, 50, 742. doi:10.1021/ci100050t
+    """
+    from rdkit.Chem import rdFingerprintGenerator
+
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=RADIUS, fpSize=BITS)
+    bits_NK = np.zeros((len(smiles), BITS), dtype=np.uint8)
+    for row, text in enumerate(smiles):
+        bits_NK[row] = generator.GetFingerprintAsNumPy(_molecule(text, row))
+    return bits_NK
+
+
+def _molecule(text: str, row: int) -> Chem.Mol:
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromSmiles(text)
+    if molecule is None or not text:
+        raise DataError(
+            f"a fingerprint needs a SMILES that RDKit can read, row {row} is {text!r}; remove or correct this molecule"
+        )
+    return molecule
