@@ -1,0 +1,224 @@
+"""Columns of boards: flat records for CSV and JSON, and the shown ones with their text and importance.
+
+One schema serves every board, so that the CSV of all boards is one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from chembench.report.estimates import Difference, Estimate
+from chembench.report.leaderboard import SECONDARY, Entry, Incomplete, Leaderboard, TaskSection
+from chembench.report.pretrain_board import PretrainBoard, PretrainEntry, PretrainIncomplete
+
+RECORD_COLUMNS = (
+    "board",
+    "task",
+    "unit",
+    "metric",
+    "better",
+    "method",
+    "group",
+    "status",
+    "architecture",
+    "size",
+    "molecules",
+    "parameters",
+    "score",
+    "score_low",
+    "score_high",
+    "replicates",
+    "replicates_expected",
+    "varies",
+    "scope",
+    "validation",
+    *(name for names in SECONDARY.values() for name in names),
+    "vs_forest",
+    "vs_forest_low",
+    "vs_forest_high",
+    "vs_forest_pairs",
+    "vs_forest_basis",
+    "items",
+    "epochs",
+    "molecules_seen",
+    "device_hours",
+    "pretrain_device_hours",
+    "untuned",
+    "recipe",
+    "recipe_text",
+    "reason",
+)
+MEASURED_COLUMNS = ("device_hours", "pretrain_device_hours")
+"""Differ when the same sweep is run again."""
+
+Record = dict[str, Any]
+
+
+def records(board: Leaderboard | PretrainBoard) -> list[Record]:
+    """Every line of a board as a flat record of `RECORD_COLUMNS`; None where a column says nothing."""
+    if isinstance(board, PretrainBoard):
+        lines: list[Record] = [_pretrain_record(entry) for entry in board.entries]
+        lines += [_apart(line) for line in board.incomplete]
+        shared: Record = {"metric": "loss", "better": "lower"}
+        return [_whole({"board": board.name, **shared, **line}) for line in lines]
+    found = []
+    for section in board.sections:
+        shared = {"board": board.name, **section.model_dump(include={"task", "unit", "metric", "better"})}
+        lines = [*map(_entry_record, section.entries), *map(_apart, section.incomplete)]
+        found += [_whole({**shared, **line}) for line in lines]
+    return found
+
+
+def _whole(record: Record) -> Record:
+    return {name: record.get(name) for name in RECORD_COLUMNS}
+
+
+def _score(score: Estimate) -> Record:
+    return {"score": score.mean, "score_low": score.low, "score_high": score.high, "replicates": score.n}
+
+
+def _entry_record(entry: Entry) -> Record:
+    plain = ("method", "group", "architecture", "size", "molecules", "parameters", "varies", "scope", "validation")
+    against = entry.vs_forest
+    return {
+        **{name: getattr(entry, name) for name in plain},
+        **_score(entry.score),
+        "status": "complete",
+        "replicates_expected": entry.expected,
+        **entry.secondary,
+        **(_difference(against) if against else {}),
+        **entry.spent.model_dump(),
+        "untuned": entry.untuned,
+        "recipe": entry.recipe,
+        "recipe_text": entry.recipe_text,
+    }
+
+
+def _difference(against: Difference) -> Record:
+    return {
+        "vs_forest": against.value,
+        "vs_forest_low": against.low,
+        "vs_forest_high": against.high,
+        "vs_forest_pairs": against.n,
+        "vs_forest_basis": against.basis,
+    }
+
+
+def _pretrain_record(entry: PretrainEntry) -> Record:
+    plain = ("method", "architecture", "size", "molecules", "parameters", "epochs", "molecules_seen", "device_hours")
+    return {
+        **{name: getattr(entry, name) for name in plain},
+        **_score(entry.loss),
+        "status": "complete",
+        "replicates_expected": entry.loss.n,
+        "varies": "pre-training seed" if entry.loss.n > 1 else "-",
+    }
+
+
+def _apart(line: Incomplete | PretrainIncomplete) -> Record:
+    return {
+        "method": line.method,
+        "status": "incomplete",
+        "replicates": line.done,
+        "replicates_expected": line.expected,
+        "reason": line.reason,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One shown column."""
+
+    title: str
+    text: Callable[[Record], str]
+    importance: int
+    """Where there is no room, the least important column goes first; 0 stays always."""
+    align: Literal["left", "right"] = "right"
+
+
+def shown(board: Leaderboard | PretrainBoard, section: TaskSection | None = None) -> tuple[Column, ...]:
+    """The columns that terminals and Markdown show of a board, or of one of its sections."""
+    if isinstance(board, PretrainBoard) or section is None:
+        decimals = decimals_for(
+            [entry.loss.mean for entry in board.entries] if isinstance(board, PretrainBoard) else []
+        )
+        return (
+            Column("method", lambda r: str(r["method"]), 0, "left"),
+            Column("validation\nloss", lambda r: with_half(r, "score", decimals), 0),
+            Column("seeds", _replicates, 1),
+            Column("params", lambda r: compact(r["parameters"]), 2),
+            Column("molecules", lambda r: compact(r["molecules"]), 3),
+            Column("epochs", lambda r: number(r["epochs"], 1), 4),
+            Column("molecules\nseen", lambda r: compact(r["molecules_seen"]), 6),
+            Column("device-\nhours", lambda r: hours(r["device_hours"]), 5),
+        )
+    decimals = decimals_for([entry.score.mean for entry in section.entries])
+    secondary = (
+        Column(title, _number_of(name, decimals if name == "mae" else 3), 9)
+        for name, title in _SECONDARY_TITLES.items()
+        if name in SECONDARY[section.kind]
+    )
+    return (
+        Column("method", lambda r: str(r["method"]) + (" (untuned)" if r["untuned"] else ""), 0, "left"),
+        Column("RMSE" if section.kind == "regression" else "ROC-AUC", lambda r: with_half(r, "score", decimals), 0),
+        Column("runs", _replicates, 1),
+        Column("over", lambda r: str(r["varies"]), 5, "left"),
+        Column("vs ECFP4\nforest", lambda r: with_half(r, "vs_forest", decimals, sign="+"), 2),
+        Column("valid", _number_of("validation", decimals), 3),
+        *secondary,
+        Column("params", lambda r: compact(r["parameters"]), 4),
+        Column("mole-\ncules", lambda r: compact(r["molecules"]), 6),
+        Column("epochs\nspent", lambda r: number(r["epochs"], 0), 6),
+        Column("device-\nhours", lambda r: hours(r["device_hours"]), 5),
+        Column("pre-train\ndev.-hours", lambda r: hours(r["pretrain_device_hours"]), 7),
+        Column("recipe", lambda r: str(r["recipe_text"] or "-"), 10, "left"),
+    )
+
+
+_SECONDARY_TITLES = {"rmse_normalised": "RMSE/SD", "mae": "MAE", "r2": "R2", "pr_auc": "PR-AUC", "mcc": "MCC"}
+
+
+def _number_of(name: str, decimals: int) -> Callable[[Record], str]:
+    return lambda record: number(record[name], decimals)
+
+
+def _replicates(record: Record) -> str:
+    return f"{record['replicates']}/{record['replicates_expected']}"
+
+
+def decimals_for(values: list[float]) -> int:
+    """Digits behind the point such that the largest value shows about four digits."""
+    largest = max((abs(value) for value in values), default=0.0)
+    return 3 - sum(largest >= limit for limit in (10, 100, 1000))
+
+
+def number(value: float | None, decimals: int, sign: str = "-") -> str:
+    """A number with fixed decimals, or ``-``; ``sign="+"`` writes the plus too."""
+    return "-" if value is None else f"{value:{sign},.{decimals}f}"
+
+
+def with_half(record: Record, name: str, decimals: int, sign: str = "-") -> str:
+    """``0.712 ± 0.022``: a mean and the half of its interval, which Student's t makes symmetric."""
+    value, low, high = (record[key] for key in (name, f"{name}_low", f"{name}_high"))
+    text = number(value, decimals, sign)
+    return text if low is None else f"{text} ± {number((high - low) / 2, decimals)}"
+
+
+def compact(count: float | None) -> str:
+    """A count in at most five characters or so: 950, 4,000, 104k, 12.9M."""
+    if count is None:
+        return "-"
+    if count < 10_000:
+        return f"{count:,.0f}"
+    return f"{count / 1e3:.0f}k" if count < 999_500 else f"{count / 1e6:.3g}M"
+
+
+def hours(value: float | None) -> str:
+    """Device-hours to three digits; what is less than 0.001 says so."""
+    if value is None:
+        return "-"
+    if 0 < value < 0.001:
+        return "<0.001"
+    return f"{value:.3f}" if value < 10 else f"{value:,.1f}"

@@ -1,0 +1,340 @@
+"""Leaderboards: pure functions from result rows to boards, one per task type.
+
+A line stands for one method on one task: a cell of the grid, a from-scratch control or a baseline. Only a method whose
+replicates are all there has a score; the others are listed apart with the reason. Nothing here knows a terminal.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from chembench.errors import DataError
+from chembench.report.estimates import Difference, Estimate, Key, Value, difference, estimate, mean, what_varies
+from chembench.report.lines import group_of, recipe_text, scope_of, why_incomplete
+from chembench.report.rows import ResultRow, State
+from chembench.report.spent import Spent, spent_on
+from chembench.specs import Cell, TaskKind
+
+PRIMARY: dict[TaskKind, str] = {"regression": "rmse", "classification": "roc_auc"}
+SECONDARY: dict[TaskKind, tuple[str, ...]] = {
+    "regression": ("rmse_normalised", "mae", "r2"),
+    "classification": ("pr_auc", "mcc"),
+}
+FOREST = "forest_ecfp4"
+Better = Literal["higher", "lower"]
+BETTER: dict[TaskKind, Better] = {"regression": "lower", "classification": "higher"}
+
+
+class TaskFacts(Value):
+    """What a board says of a task."""
+
+    kind: TaskKind
+    unit: str = ""
+    note: str = ""
+    targets: int = 1
+
+
+class Design(Value):
+    """What a sweep promises: its tasks, its cells, and the crossed replicates of every cell."""
+
+    sweep: str
+    space_digest: str = ""
+    tasks: dict[str, TaskFacts]
+    pretrain_seeds: int = 1
+    splits: int = 1
+    head_seeds: int = 1
+    cells: tuple[str, ...] = ()
+    """Names of grid and control cells; empty in an adaptive space, where the sampler chooses."""
+
+    @property
+    def replicates(self) -> set[Key]:
+        axes = (self.pretrain_seeds, self.splits, self.head_seeds)
+        return {Key(*indices) for indices in itertools.product(*map(range, axes))}
+
+
+class Entry(Value):
+    """One method on one task, all replicates finished."""
+
+    method: str
+    group: Literal["cell", "from scratch", "baseline"]
+    architecture: str | None = None
+    size: str | None = None
+    molecules: int | None = None
+    parameters: int | None = None
+    score: Estimate
+    """Primary test metric: RMSE in the task's unit, or ROC-AUC."""
+    expected: int
+    varies: str
+    """What differs between the replicates; ``-`` for one replicate."""
+    scope: str
+    """What the line speaks for."""
+    validation: float | None = None
+    """Primary metric on validation, mean over the same runs."""
+    secondary: dict[str, float] = {}
+    vs_forest: Difference | None = None
+    spent: Spent
+    recipe: str | None = None
+    recipe_text: str = ""
+    untuned: bool = False
+
+
+class Incomplete(Value):
+    """A method that has no score, and why."""
+
+    method: str
+    done: int
+    expected: int
+    reason: str
+
+
+class TaskSection(Value):
+    """All methods on one task, best score first."""
+
+    task: str
+    kind: TaskKind
+    unit: str
+    metric: str
+    better: Better
+    note: str
+    targets: int
+    entries: tuple[Entry, ...]
+    incomplete: tuple[Incomplete, ...]
+
+
+class OverallEntry(Value):
+    """Mean rank of a method over all tasks of a type; 1 is best, equal scores share the mean of their ranks."""
+
+    method: str
+    mean_rank: float
+    ranks: dict[str, float]
+
+
+class Leaderboard(Value):
+    """One board: every task of one type."""
+
+    schema_version: Literal[1] = 1
+    sweep: str
+    space_digest: str
+    kind: TaskKind
+    sections: tuple[TaskSection, ...]
+    overall: tuple[OverallEntry, ...] = ()
+    """Only methods that are complete on every task; empty for one task."""
+
+    @property
+    def name(self) -> str:
+        return self.kind
+
+
+def design_from_state(state: State) -> Design:
+    """What the header of a sweep promises."""
+    header = state.header
+    tasks = {
+        name: TaskFacts(
+            kind=facts["kind"],
+            unit=facts.get("unit") or "",
+            note=facts.get("note") or "",
+            targets=_count(facts.get("targets", 1)),
+        )
+        for name, facts in header["tasks"].items()
+    }
+    cells = [*header.get("cells", ()), *header.get("control_cells", ())]
+    counts = {name: header["confirm"][name] for name in ("pretrain_seeds", "splits", "head_seeds")}
+    return Design(
+        sweep=state.name,
+        space_digest=state.space_digest,
+        tasks=tasks,
+        cells=tuple(sorted(_cell_name(cell) for cell in cells)),
+        **counts,
+    )
+
+
+def _count(targets: Any) -> int:
+    return targets if isinstance(targets, int) else len(targets)
+
+
+def _cell_name(cell: str | Mapping[str, Any] | Cell) -> str:
+    return cell if isinstance(cell, str) else Cell.model_validate(cell).name
+
+
+def leaderboards(rows: Iterable[ResultRow], design: Design) -> dict[TaskKind, Leaderboard]:
+    """One board per task type that the sweep has tasks of.
+
+    Args:
+        rows: all rows of the sweep, in any order.
+        design: what the sweep promises.
+
+    Raises:
+        DataError: if one replicate has two results.
+    """
+    kept = sorted(rows, key=lambda row: row.uid)
+    return {
+        kind: _board(kept, design, kind)
+        for kind in get_args(TaskKind)
+        if any(task.kind == kind for task in design.tasks.values())
+    }
+
+
+def _board(rows: Sequence[ResultRow], design: Design, kind: TaskKind) -> Leaderboard:
+    tasks = sorted(name for name, facts in design.tasks.items() if facts.kind == kind)
+    sections = tuple(_section(rows, design, task) for task in tasks)
+    return Leaderboard(
+        sweep=design.sweep, space_digest=design.space_digest, kind=kind, sections=sections, overall=overall(sections)
+    )
+
+
+def _section(rows: Sequence[ResultRow], design: Design, task: str) -> TaskSection:
+    facts = design.tasks[task]
+    own = [row for row in rows if row.task == task]
+    pretrainings = {row.uid: row for row in rows if row.kind == "pretrain"}
+    candidates = [_Candidate(name, group, design) for name, group in _methods(own, design).items()]
+    forest = next((c for c in candidates if c.name == FOREST and not c.missing), None)
+    entries = [_entry(c, own, pretrainings, forest) for c in candidates if not c.missing]
+    incomplete = [_incomplete(c, own) for c in candidates if c.missing]
+    if not candidates:
+        incomplete = [Incomplete(method="search", done=0, expected=0, reason=why_incomplete((), own))]
+    sign = 1 if BETTER[facts.kind] == "lower" else -1
+    return TaskSection(
+        task=task,
+        kind=facts.kind,
+        unit=facts.unit,
+        metric=PRIMARY[facts.kind],
+        better=BETTER[facts.kind],
+        note=facts.note,
+        targets=facts.targets,
+        entries=tuple(sorted(entries, key=lambda entry: (sign * entry.score.mean, entry.method))),
+        incomplete=tuple(sorted(incomplete, key=lambda line: line.method)),
+    )
+
+
+def _methods(own: Sequence[ResultRow], design: Design) -> dict[str, list[ResultRow]]:
+    """Name of each line -> its test-opening rows. A cell whose test was opened for two recipes has two lines."""
+    groups: dict[tuple[str, str | None], list[ResultRow]] = {}
+    for row in own:
+        if row.kind in ("confirm", "baseline"):
+            groups.setdefault((row.method, row.recipe), []).append(row)
+    opened = [method for method, _ in groups]
+    lines = {
+        method if opened.count(method) == 1 else f"{method}#{recipe}": group
+        for (method, recipe), group in groups.items()
+    }
+    if design.cells:
+        promised = {*design.cells, *(row.method for row in own)} - set(opened)
+        lines |= {method: [] for method in promised}
+    return dict(sorted(lines.items()))
+
+
+class _Candidate:
+    """The replicates of one line: those that have a score, and those that are missing."""
+
+    def __init__(self, name: str, group: Sequence[ResultRow], design: Design) -> None:
+        self.name, self.group = name, group
+        self.is_baseline = any(row.kind == "baseline" for row in group)
+        self.rows: dict[Key, ResultRow] = {}
+        for row in group:
+            if row.status == "finished" and _score(row, "test") is not None:
+                self._add(row)
+        present = {_key(row) for row in group}
+        self.expected = present if self.is_baseline else design.replicates | present
+        self.missing = self.expected - set(self.rows)
+
+    def _add(self, row: ResultRow) -> None:
+        key = _key(row)
+        if key in self.rows and not row.deterministic:
+            raise DataError(
+                f"a replicate has one result, {self.name} on {row.task} has two ({self.rows[key].uid} and {row.uid}) "
+                f"for pre-training seed {key.pretrain_seed}, split {key.split}, head seed {key.head_seed}; "
+                "leave the rows of one sweep out"
+            )
+        self.rows[key] = row
+
+    @property
+    def scores(self) -> dict[Key, float]:
+        return {key: score for key, row in sorted(self.rows.items()) if (score := _score(row, "test")) is not None}
+
+
+def _key(row: ResultRow) -> Key:
+    return Key(row.pretrain_seed or 0, row.split or 0, 0 if row.deterministic else row.head_seed or 0)
+
+
+def _score(row: ResultRow, part: str) -> float | None:
+    assert row.task_kind is not None
+    return row.metrics.get(f"{part}_{PRIMARY[row.task_kind]}")
+
+
+def _entry(
+    line: _Candidate,
+    own: Sequence[ResultRow],
+    pretrainings: Mapping[str, ResultRow],
+    forest: _Candidate | None,
+) -> Entry:
+    rows = [row for _, row in sorted(line.rows.items())]
+    first = rows[0]
+    assert first.task_kind is not None
+    group = group_of(first)
+    means = {name: _mean_of(rows, f"test_{name}") for name in SECONDARY[first.task_kind]}
+    compared = forest is not None and forest.name != line.name
+    return Entry(
+        method=line.name,
+        group=group,
+        architecture=first.architecture,
+        size=first.size,
+        molecules=first.molecules,
+        parameters=first.parameters,
+        score=estimate(list(line.scores.values())),
+        expected=len(line.expected),
+        varies=what_varies(
+            line.rows,
+            "pre-training seed" if group == "cell" else "initial weights",
+            "seed" if group == "baseline" else "head seed",
+        ),
+        scope=scope_of(rows),
+        validation=_mean_of(rows, f"valid_{PRIMARY[first.task_kind]}"),
+        secondary={name: value for name, value in means.items() if value is not None},
+        vs_forest=difference(line.scores, forest.scores) if compared and forest else None,
+        spent=spent_on(first.method, rows, own, pretrainings),
+        recipe=first.recipe,
+        recipe_text=recipe_text(first.finetune),
+        untuned=first.untuned,
+    )
+
+
+def _mean_of(rows: Sequence[ResultRow], metric: str) -> float | None:
+    """Mean over all rows; none if one of them lacks the metric."""
+    values = [row.metrics[metric] for row in rows if metric in row.metrics]
+    return mean(values) if len(values) == len(rows) else None
+
+
+def _incomplete(line: _Candidate, own: Sequence[ResultRow]) -> Incomplete:
+    trials = [row for row in own if row.method == line.name]
+    return Incomplete(
+        method=line.name,
+        done=len(line.rows),
+        expected=len(line.expected),
+        reason=why_incomplete(line.group, trials, sum(_score(row, "test") is None for row in line.group)),
+    )
+
+
+def overall(sections: Sequence[TaskSection]) -> tuple[OverallEntry, ...]:
+    """Mean rank over tasks, of the methods that are complete on all of them and among these alone."""
+    if len(sections) < 2:
+        return ()
+    shared = set.intersection(*({entry.method for entry in section.entries} for section in sections))
+    ranks = {section.task: _ranks(section, shared) for section in sections}
+    lines = []
+    for method in shared:
+        own = {task: ranks[task][method] for task in sorted(ranks)}
+        lines.append(OverallEntry(method=method, mean_rank=mean(own.values()), ranks=own))
+    return tuple(sorted(lines, key=lambda line: (line.mean_rank, line.method)))
+
+
+def _ranks(section: TaskSection, methods: set[str]) -> dict[str, float]:
+    scores = {entry.method: entry.score.mean for entry in section.entries if entry.method in methods}
+    sign = 1 if section.better == "lower" else -1
+    return {
+        method: 1
+        + sum(sign * other < sign * score for other in scores.values())
+        + (sum(other == score for other in scores.values()) - 1) / 2
+        for method, score in scores.items()
+    }

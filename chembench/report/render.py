@@ -1,0 +1,291 @@
+"""Boards as terminal tables, Markdown, CSV and JSON: the same records, never computed anew.
+
+CSV and JSON keep every digit. A narrow terminal gets fewer columns, never broken words, and is told what is left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chembench.paths import written_whole
+from chembench.report.columns import MEASURED_COLUMNS, RECORD_COLUMNS, Column, Record, records, shown
+from chembench.report.leaderboard import Leaderboard, TaskSection, design_from_state, leaderboards
+from chembench.report.pretrain_board import PretrainBoard, pretrain_board
+from chembench.report.rows import ResultRow, State, rows_as_csv, rows_from_state
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+Board = Leaderboard | PretrainBoard
+FORMATS = ("md", "csv", "json")
+
+
+@dataclass(frozen=True, slots=True)
+class Boards:
+    """All boards of a sweep, and the rows they were made of."""
+
+    boards: tuple[Board, ...]
+    rows: tuple[ResultRow, ...]
+
+
+def boards_from_state(state: State) -> Boards:
+    """Rows of a sweep, one leaderboard per task type, the pre-training board last.
+
+    Raises:
+        DataError: if one replicate has two results.
+    """
+    rows = rows_from_state(state)
+    boards: list[Board] = [*leaderboards(rows, design_from_state(state)).values()]
+    return Boards((*boards, pretrain_board(rows, state.name, state.space_digest)), tuple(rows))
+
+
+def write_boards(boards: Boards, folder: Path) -> list[Path]:
+    """Write ``<board>.md``, ``.csv`` and ``.json`` for each board, and ``rows.csv``; each file is written whole."""
+    texts = {f"{board.name}.{form}": boards_text([board], form) for board in boards.boards for form in FORMATS}
+    texts["rows.csv"] = rows_as_csv(boards.rows)
+    written = []
+    for name, text in texts.items():
+        with written_whole(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
+        written.append(folder / name)
+    return written
+
+
+def boards_text(boards: Sequence[Board], form: str) -> str:
+    """Boards as one text: ``md``, ``csv`` (one table) or ``json`` (one board: itself; else ``boards`` by name)."""
+    if form == "md":
+        return "\n".join(map(to_markdown, boards))
+    if form == "csv":
+        return to_csv(boards)
+    if form == "json":
+        return to_json(boards)
+    raise ValueError(
+        f"a board is written as one of {', '.join(FORMATS)}, got {form!r}; use print_boards for a terminal"
+    )
+
+
+def to_csv(boards: Iterable[Board]) -> str:
+    """Every line of every board in one table; an empty cell means that there is no such value."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, RECORD_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for board in boards:
+        writer.writerows(records(board))
+    return text.getvalue()
+
+
+def to_json(boards: Sequence[Board]) -> str:
+    """Boards as JSON, each with the columns of its lines and whether they are measured."""
+    documents = {board.name: _document(board) for board in boards}
+    value = documents.popitem()[1] if len(documents) == 1 else {"schema_version": 1, "boards": documents}
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _document(board: Board) -> dict[str, Any]:
+    columns = [{"name": name, "measured": name in MEASURED_COLUMNS} for name in RECORD_COLUMNS]
+    document = {
+        "schema_version": board.schema_version,
+        "board": board.name,
+        "sweep": board.sweep,
+        "space_digest": board.space_digest,
+        "columns": columns,
+        "lines": records(board),
+        "notes": notes(board),
+    }
+    if isinstance(board, Leaderboard):
+        document["tasks"] = [section.model_dump(exclude={"entries", "incomplete"}) for section in board.sections]
+        document["overall"] = [line.model_dump() for line in board.overall]
+    return document
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One table of a board: a task, or the pre-trainings."""
+
+    title: str
+    note: str
+    columns: tuple[Column, ...]
+    complete: list[Record]
+    incomplete: list[Record]
+
+
+def _parts(board: Board) -> list[_Part]:
+    lines = records(board)
+    if isinstance(board, PretrainBoard):
+        title = "validation loss on standardised descriptors, lower is better"
+        return [_part(title, "", shown(board), lines)] if lines else []
+    return [
+        _part(
+            _section_title(section),
+            section.note,
+            shown(board, section),
+            [line for line in lines if line["task"] == section.task],
+        )
+        for section in board.sections
+    ]
+
+
+def _part(title: str, note: str, columns: tuple[Column, ...], lines: list[Record]) -> _Part:
+    complete = [line for line in lines if line["status"] == "complete"]
+    incomplete = [line for line in lines if line["status"] == "incomplete"]
+    said = tuple(column for column in columns if any(column.text(line) != "-" for line in complete))
+    return _Part(title, note, said or columns, complete, incomplete)
+
+
+def _section_title(section: TaskSection) -> str:
+    metric = "RMSE" if section.kind == "regression" else "ROC-AUC"
+    unit = f" in {section.unit}" if section.unit and section.kind == "regression" else ""
+    targets = f", mean of {section.targets} targets" if section.targets > 1 else ""
+    return f"{section.task}: {metric}{unit}{targets}, {section.better} is better"
+
+
+def _board_title(board: Board) -> str:
+    return (
+        f"{board.name} board of {board.sweep}" if isinstance(board, Leaderboard) else f"pre-training of {board.sweep}"
+    )
+
+
+def notes(board: Board) -> list[str]:
+    """What a reader must know to read the numbers right."""
+    if isinstance(board, PretrainBoard):
+        return ["± is half of the 95 % t interval over pre-training seeds; no interval for one seed"] * bool(
+            board.entries
+        )
+    entries = [entry for section in board.sections for entry in section.entries]
+    said = [
+        "lines stand in the order of their mean test score; statistics (ties) are not yet drawn, so the order alone is "
+        "no proof of a difference",
+        "± is half of the 95 % t interval over the runs, taken as independent; no interval for one run",
+    ]
+    if any(entry.scope == "this checkpoint" for entry in entries):
+        said.append(
+            "one pre-training seed: a pre-trained line speaks for this checkpoint, not for its architecture; "
+            "set confirm.pretrain_seeds to 3 for that"
+        )
+    bases = sorted({entry.vs_forest.basis for entry in entries if entry.vs_forest})
+    if bases:
+        said.append(f"vs ECFP4 forest: method minus forest ({', '.join(bases)})")
+    if any(entry.untuned for entry in entries):
+        said.append("untuned: no setting of this baseline was searched")
+    return said
+
+
+def to_markdown(board: Board) -> str:
+    """A board as Markdown, with every shown column."""
+    blocks = [f"## {_board_title(board)}"]
+    for part in _parts(board):
+        blocks.append(f"### {part.title}")
+        if part.note:
+            blocks.append(f"*{part.note}*")
+        if part.complete:
+            titles = [_joined(column.title) for column in part.columns]
+            cells = [[column.text(line) for column in part.columns] for line in part.complete]
+            blocks.append(_markdown_table(titles, cells, [column.align for column in part.columns]))
+        if part.incomplete:
+            cells = [_apart_cells(line) for line in part.incomplete]
+            blocks.append("Incomplete, not ranked:")
+            blocks.append(_markdown_table(_APART_TITLES, cells, ["left", "right", "left"]))
+    if isinstance(board, Leaderboard) and board.overall:
+        titles, cells = _overall_cells(board)
+        blocks.append("### mean rank over tasks, methods complete on all of them")
+        blocks.append(_markdown_table(titles, cells, ["left"] + ["right"] * (len(titles) - 1)))
+    blocks.append("\n".join(f"- {note}" for note in notes(board)) or "No lines yet.")
+    return "\n\n".join(blocks) + "\n"
+
+
+_APART_TITLES = ["incomplete", "runs", "reason"]
+
+
+def _joined(title: str) -> str:
+    return title.replace("-\n", "-").replace("\n", " ")
+
+
+def _apart_cells(line: Record) -> list[str]:
+    return [line["method"], f"{line['replicates']}/{line['replicates_expected']}", line["reason"]]
+
+
+def _overall_cells(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
+    tasks = list(board.overall[0].ranks)
+    cells = [
+        [line.method, f"{line.mean_rank:.2f}", *(f"{line.ranks[task]:g}" for task in tasks)] for line in board.overall
+    ]
+    return ["method", "mean rank", *tasks], cells
+
+
+def _markdown_table(titles: Sequence[str], cells: Iterable[Sequence[str]], aligns: Sequence[str]) -> str:
+    rules = ["---:" if align == "right" else "---" for align in aligns]
+    lines = [titles, rules, *([text.replace("|", "\\|") for text in line] for line in cells)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def print_boards(boards: Iterable[Board], console: Console) -> None:
+    """Print boards to a terminal of any width."""
+    for board in boards:
+        print_board(board, console)
+
+
+def print_board(board: Board, console: Console) -> None:
+    """Print one board: a table per task, incomplete methods below it, and the notes."""
+    from rich.text import Text
+
+    console.print(Text(_board_title(board), style="bold"))
+    left_out: set[str] = set()
+    for part in _parts(board):
+        console.print(Text(f"\n{part.title}" + (f" ({part.note})" if part.note else "")))
+        if part.complete:
+            left_out |= _print_fitting(part, console)
+        if part.incomplete:
+            console.print(_table(_APART_TITLES, [_apart_cells(line) for line in part.incomplete], {1}, {2}))
+    if isinstance(board, Leaderboard) and board.overall:
+        titles, cells = _overall_cells(board)
+        console.print(Text("\nmean rank over tasks, methods complete on all of them"))
+        console.print(_table(titles, cells, set(range(1, len(titles))), set()))
+    said = notes(board) or ["no lines yet"]
+    if left_out:
+        said.append(f"not shown at this width: {', '.join(sorted(left_out))}; -f csv has every column")
+    for note in said:
+        console.print(Text(f"· {note}", style="dim"))
+    console.print()
+
+
+def _print_fitting(part: _Part, console: Console) -> set[str]:
+    """Print the complete lines with as many columns as there is room for; return the titles of the others."""
+    columns = list(part.columns)
+    while True:
+        table = _part_table(columns, part.complete)
+        spare = [column for column in columns if column.importance > 0]
+        if not spare or console.measure(table, options=console.options.update(width=10_000)).maximum <= console.width:
+            break
+        columns.remove(max(spare, key=lambda column: (column.importance, columns.index(column))))
+    console.print(table)
+    return {_joined(column.title) for column in part.columns if column not in columns}
+
+
+def _part_table(columns: Sequence[Column], lines: Iterable[Record]) -> Table:
+    right = {index for index, column in enumerate(columns) if column.align == "right"}
+    return _table(
+        [column.title for column in columns],
+        [[column.text(line) for column in columns] for line in lines],
+        right,
+        set(),
+    )
+
+
+def _table(titles: Sequence[str], cells: Iterable[Sequence[str]], right: set[int], wraps: set[int]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="")
+    for index, title in enumerate(titles):
+        table.add_column(title, justify="right" if index in right else "left", no_wrap=index not in wraps)
+    for line in cells:
+        table.add_row(*(Text(text) for text in line))
+    return table
