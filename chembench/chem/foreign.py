@@ -88,7 +88,9 @@ class ForeignTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ``ids`` as the file's own decoder gives it, special tokens and blanks left out."""
-        return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=True)).replace(" ", "")
+        ends = (self.pad_id, self.bos_id, self.eos_id)  # a file need not declare them special
+        inner = [int(i) for i in ids if i not in ends]
+        return str(self._backend.decode(inner, skip_special_tokens=True)).replace(" ", "")
 
     def save(self, folder: Path) -> None:
         """Write the file as it was read, as ``tokenizer.json``."""
