@@ -1,0 +1,130 @@
+import json
+
+import numpy as np
+import pytest
+from rdkit import Chem
+from rdkit.Chem import Descriptors
+
+from chembench.chem.descriptors import compute, descriptor_names, rdkit_version
+from chembench.errors import ConfigError, DataError, UnknownNameError
+
+ODD = ["[Na+].[Cl-]", "[H][H]", "*", "C", "[Fe]", "N[Pt](Cl)(Cl)N", "O=[U]=O", "CCCC[Sn](CCCC)(CCCC)CCCC", "[2H]O[2H]"]
+ORDINARY = [
+    "CC(=O)Oc1ccccc1C(=O)O",
+    "CN1C=NC2=C1C(=O)N(C(=O)N2C)C",
+    "C[C@H](N)C(=O)O",
+    "O=C(O)c1ccc(cc1)S(=O)(=O)N(CCC)CCC",
+    "C1CC2CCC1CC2",
+    "OCC1OC(O)C(O)C(O)C1O",
+]
+RDKIT = descriptor_names("rdkit")
+
+
+def reference(smiles: list[str]) -> np.ndarray:
+    """RDKit's own calculator."""
+    rows = [Descriptors.CalcMolDescriptors(Chem.MolFromSmiles(text), missingVal=np.nan) for text in smiles]
+    return np.array([[row[name] for name in RDKIT] for row in rows], float)
+
+
+def test_rdkits_list_is_whole():
+    assert RDKIT == tuple(name for name, _ in Descriptors.descList)
+    assert len(RDKIT) >= 217
+
+
+def test_the_papers_list_is_the_authors(shared_data):
+    written = json.loads((shared_data / "paper_2405.00949" / "mtr_105_descriptors.json").read_text())
+    assert list(descriptor_names("paper105")) == written["105_descriptors"]
+
+
+def test_the_papers_list_has_105_names_of_rdkit():
+    names = descriptor_names("paper105")
+    assert len(names) == 105
+    assert set(names) < set(RDKIT)
+
+
+def test_values_are_rdkits_also_for_odd_molecules():
+    smiles = [*ORDINARY, *ODD]
+    found, expected = compute(smiles, RDKIT), reference(smiles)
+    assert found.dtype == np.float64
+    assert np.isnan(expected).any()
+    np.testing.assert_allclose(found, expected, rtol=1e-9, equal_nan=True)
+
+
+@pytest.mark.slow
+def test_values_are_rdkits_on_the_corpus(corpus_100k):
+    np.testing.assert_allclose(
+        compute(corpus_100k[:1000], RDKIT), reference(corpus_100k[:1000]), rtol=1e-9, equal_nan=True
+    )
+
+
+def test_a_value_does_not_hang_on_what_else_is_asked_for():
+    names = ("MinEStateIndex", "BCUT2D_MWHI", "Ipc", "MolLogP", "qed")
+    whole = compute(ORDINARY, RDKIT)
+    np.testing.assert_array_equal(compute(ORDINARY, names), whole[:, [RDKIT.index(name) for name in names]])
+
+
+def test_infinite_values_are_kept(monkeypatch):
+    monkeypatch.setattr(Descriptors, "descList", [("endless", lambda molecule: -np.inf)])
+    assert compute(["C"], ["endless"]).tolist() == [[-np.inf]]
+
+
+def test_two_processes_give_what_one_gives_in_order():
+    smiles = ["C" * (i + 1) for i in range(150)]
+    seen = []
+    found = compute(smiles, ["MolWt"], processes=2, progress=lambda done, total: seen.append((done, total)))
+    np.testing.assert_array_equal(found, compute(smiles, ["MolWt"]))
+    assert seen == [(100, 150), (150, 150)]
+
+
+def test_nothing_gives_an_empty_table():
+    assert compute([], ["MolWt", "qed"]).shape == (0, 2)
+
+
+@pytest.mark.parametrize("smiles", ["C1CC", ""])
+def test_an_unreadable_smiles_is_named(smiles):
+    with pytest.raises(DataError, match=f"got '{smiles}'"):
+        compute(["C", smiles], ["MolWt"])
+
+
+def test_an_unknown_descriptor_is_told_with_the_nearest():
+    with pytest.raises(UnknownNameError, match="unknown descriptor 'MolWeight'"):
+        compute(["C"], ["MolWeight"])
+
+
+def test_an_unknown_list_is_told_with_the_nearest():
+    with pytest.raises(UnknownNameError, match="Did you mean 'paper105'"):
+        descriptor_names("paper10")
+
+
+def test_a_file_gives_its_own_list(tmp_path):
+    (tmp_path / "mine.json").write_text('["qed", "MolWt"]')
+    assert descriptor_names(str(tmp_path / "mine.json")) == ("qed", "MolWt")
+
+
+def test_all_wrong_names_of_a_file_are_told_at_once(tmp_path):
+    (tmp_path / "mine.json").write_text('["qedd", "MolWt", "MolWt", "TPSAA"]')
+    with pytest.raises(ConfigError) as caught:
+        descriptor_names(str(tmp_path / "mine.json"))
+    assert len(caught.value.problems) == 3
+    assert "Did you mean 'qed'" in str(caught.value)
+    assert "'MolWt' must stand once" in str(caught.value)
+    assert "Did you mean 'TPSA'" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "[1]", '{"a": ["qed"]}'])
+def test_a_file_with_something_else_is_refused(tmp_path, content):
+    (tmp_path / "mine.json").write_text(content)
+    with pytest.raises(ConfigError, match="JSON list of names"):
+        descriptor_names(str(tmp_path / "mine.json"))
+
+
+def test_a_missing_or_broken_file_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"reading .* gave"):
+        descriptor_names(str(tmp_path / "none.json"))
+    (tmp_path / "mine.json").write_text("[")
+    with pytest.raises(ConfigError, match=r"reading .* gave"):
+        descriptor_names(str(tmp_path / "mine.json"))
+
+
+def test_the_release_of_rdkit_is_told():
+    assert rdkit_version().split(".")[0] >= "2025"
