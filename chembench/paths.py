@@ -133,6 +133,10 @@ class CachePaths:
         """A file that maps a request to the digest it was answered with."""
         return self.root / "index" / f"{name}.json"
 
+    def index_list(self, name: str, what: str) -> Path:
+        """Lines for people about the request ``name``, such as the rows that could not be read."""
+        return self.root / "index" / f"{name}.{what}.txt"
+
 
 @dataclass(frozen=True, slots=True)
 class RunPaths:
@@ -163,6 +167,17 @@ class RunPaths:
     @property
     def result(self) -> Path:
         return self.root / "result.json"
+
+    @property
+    def resume(self) -> Path:
+        """State from which a later attempt at a pre-training goes on; removed when it has ended."""
+        return self.root / "resume.pt"
+
+    def attempts_so_far(self) -> list[RunPaths]:
+        """This attempt and those before it, the newest first; a folder that is no number stands alone."""
+        if not self.root.name.isdecimal():
+            return [self]
+        return [RunPaths(self.root.parent / str(n)) for n in range(int(self.root.name), 0, -1)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,257 @@
+"""Unlabelled molecules for pre-training, in one order that every scale and every machine shares.
+
+The order is that of a keyed hash of the canonical SMILES: the first N training molecules are a random sample of the
+corpus, and of each larger N (nested prefixes). Validation molecules are the first of a second hash, so that membership
+depends on the set of molecules alone, never on files, their order, or how many molecules are trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from chembench.chem.descriptors import rdkit_version
+from chembench.config import Spec, digest_of
+from chembench.data.sources import Source, resolve, smiles_cells
+from chembench.errors import DataError
+from chembench.paths import CachePaths, built_whole, read_json, write_json, written_whole
+
+Part = Literal["train", "validation"]
+Progress = Callable[[str], None]
+"""Told one line about what is done, now and then."""
+
+_CHUNK = 50_000
+_BUCKETS = 256
+_STRIDE = 1024
+"""Every how many lines a byte offset is kept, so that a late shard is not found by reading the file from its start."""
+
+
+class CorpusSpec(Spec):
+    """Which molecules a sweep pre-trains on."""
+
+    files: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Paths, globs, URLs, or ``rdkit:`` files; relative paths start from the space's folder."""
+    smiles_column: str | None = None
+    """Column of CSV and Parquet files; none: ``smiles``, or the first column of a CSV file without header."""
+    validation: PositiveInt
+    """Molecules set aside for validation, the same for every scale."""
+    max_unreadable: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+    """Largest share of rows that RDKit may fail to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """A prepared corpus: canonical, unique, ordered, divided."""
+
+    digest: str
+    """Of the content: the training molecules in order, and the validation molecules."""
+    folder: Path
+    train: int
+    """Training molecules."""
+    validation: int
+    """Validation molecules."""
+    unreadable: int
+    """Rows that RDKit cannot read; they are listed in ``unreadable_list``."""
+    duplicates: int
+    """Rows that repeat a molecule."""
+    unreadable_list: Path
+
+    def smiles(self, part: Part, start: int, stop: int) -> list[str]:
+        """Canonical SMILES of the molecules ``start`` to ``stop`` of ``part``, in corpus order."""
+        offsets = np.load(self.folder / f"{part}.offsets.npy", allow_pickle=False)
+        with (self.folder / f"{part}.smi").open("rb") as file:
+            file.seek(int(offsets[start // _STRIDE]) if start // _STRIDE < len(offsets) else 0, 0)
+            lines = islice(file, start % _STRIDE, start % _STRIDE + stop - start)
+            return [line.decode().rstrip("\n") for line in lines]
+
+    def require(self, molecules: int) -> None:
+        """Make sure that ``molecules`` can be trained on.
+
+        Raises:
+            DataError: if the corpus is smaller.
+        """
+        if molecules > self.train:
+            raise DataError(
+                f"corpus has {self.train:,} training molecules, the space asks for {molecules:,}; "
+                f"lower grid.molecules or add files"
+            )
+
+
+def prepare_corpus(
+    spec: CorpusSpec,
+    cache: CachePaths,
+    base: Path | None = None,
+    processes: int = 1,
+    progress: Progress | None = None,
+) -> Corpus:
+    """The corpus that ``spec`` describes; built if the cache does not hold it yet.
+
+    Args:
+        spec: files and sizes.
+        cache: where the corpus is kept.
+        base: folder that relative paths start from; none: the current one.
+        processes: how many read molecules at once.
+        progress: told how many rows are read, now and then.
+
+    Raises:
+        DataError: if a file is missing or damaged, too many rows cannot be read, or nothing is left to train on.
+        ConfigError: if a name in ``spec.files`` cannot be used.
+    """
+    sources = resolve(spec.files, base or Path.cwd())
+    stamps = [source.stamp() for source in sources]
+    request = f"corpus-{digest_of([spec.canonical(), stamps, rdkit_version()])}"
+    index = cache.index(request)
+    if index.is_file():
+        answer = read_json(index)
+        if cache.corpus(answer["digest"]).is_dir():
+            return Corpus(
+                folder=cache.corpus(answer["digest"]), unreadable_list=cache.index_list(request, "unreadable"), **answer
+            )
+    return _build(spec, sources, cache, request, _reader(spec, sources, processes, progress))
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    place: str
+    raw: str
+    canonical: str | None
+
+
+def _reader(
+    spec: CorpusSpec, sources: tuple[Source, ...], processes: int, progress: Progress | None
+) -> Iterator[list[_Row]]:
+    from chembench.chem.smiles import canonical_many
+
+    done = 0
+    for source in sources:
+        cells = enumerate(smiles_cells(source, spec.smiles_column), start=1)
+        while chunk := list(islice(cells, _CHUNK)):
+            found = canonical_many([cell for _, cell in chunk], processes)
+            yield [_Row(f"{source.name}:{n}", raw, new or None) for (n, raw), new in zip(chunk, found, strict=True)]
+            done += len(chunk)
+            if progress is not None:
+                progress(f"corpus: {done:,} rows read")
+
+
+def _build(
+    spec: CorpusSpec, sources: tuple[Source, ...], cache: CachePaths, request: str, chunks: Iterator[list[_Row]]
+) -> Corpus:
+    parent = cache.corpus("any").parent
+    parent.mkdir(parents=True, exist_ok=True)
+    unreadable_list = cache.index_list(request, "unreadable")
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=parent) as temporary:
+        work = Path(temporary)
+        rows, unreadable = _fill_buckets(chunks, work, unreadable_list)
+        _check_readable(spec, rows, unreadable, unreadable_list)
+        unique, held_out = _merge_buckets(work, spec.validation)
+        if unique <= spec.validation:
+            raise DataError(
+                f"corpus has {unique:,} distinct molecules, corpus.validation takes {spec.validation:,} of them and "
+                f"leaves none to train on; lower corpus.validation or add files"
+            )
+        checksums = _write_parts(work, held_out)
+        answer: dict[str, Any] = {
+            "digest": digest_of(checksums),
+            "train": unique - len(held_out),
+            "validation": len(held_out),
+            "unreadable": unreadable,
+            "duplicates": rows - unreadable - unique,
+        }
+        with built_whole(cache.corpus(answer["digest"])) as folder:
+            for part in ("train", "validation"):
+                for name in (f"{part}.smi", f"{part}.offsets.npy"):
+                    (work / name).rename(folder / name)
+            origin = {"sources": [s.name for s in sources], "rdkit": rdkit_version(), "sha256": checksums}
+            write_json(folder / "manifest.json", answer | origin)
+    write_json(cache.index(request), answer)
+    return Corpus(folder=cache.corpus(answer["digest"]), unreadable_list=unreadable_list, **answer)
+
+
+def _fill_buckets(chunks: Iterable[list[_Row]], work: Path, unreadable_list: Path) -> tuple[int, int]:
+    """Spread the readable molecules over files by hash, so that no more than one file's content is ever in memory."""
+    rows = unreadable = 0
+    with ExitStack() as stack:
+        part = stack.enter_context(written_whole(unreadable_list))
+        refused = stack.enter_context(part.open("w"))
+        buckets = [stack.enter_context(_bucket(work, n).open("w")) for n in range(_BUCKETS)]
+        for chunk in chunks:
+            rows += len(chunk)
+            for row in chunk:
+                if row.canonical is None:
+                    unreadable += 1
+                    refused.write(f"{row.place}\t{row.raw}\n")
+                else:
+                    buckets[_order(row.canonical)[0]].write(f"{row.canonical}\n")
+    return rows, unreadable
+
+
+def _check_readable(spec: CorpusSpec, rows: int, unreadable: int, unreadable_list: Path) -> None:
+    if rows == 0:
+        raise DataError(f"corpus files hold no molecule: {', '.join(spec.files)}; add files")
+    if unreadable > spec.max_unreadable * rows:
+        raise DataError(
+            f"{unreadable:,} of {rows:,} corpus rows ({unreadable / rows:.1%}) are no molecules that RDKit can read, "
+            f"corpus.max_unreadable is {spec.max_unreadable:.1%}; see {unreadable_list}"
+        )
+
+
+def _merge_buckets(work: Path, validation: int) -> tuple[int, list[str]]:
+    """Write the unique molecules in hash order; return their number and the first ``validation`` of the second hash."""
+    unique = 0
+    first: list[tuple[int, str]] = []
+    with (work / "ordered").open("w") as ordered:
+        for n in range(_BUCKETS):
+            molecules = sorted(set(_bucket(work, n).read_text().splitlines()), key=_order)
+            _bucket(work, n).unlink()
+            unique += len(molecules)
+            for smiles in molecules:
+                ordered.write(f"{smiles}\n")
+                push = heapq.heappush if len(first) < validation else heapq.heappushpop
+                push(first, (-_validation_rank(smiles), smiles))
+    return unique, [smiles for _, smiles in sorted(first, reverse=True)]
+
+
+def _write_parts(work: Path, held_out: list[str]) -> dict[str, str]:
+    members = frozenset(held_out)
+    with (work / "ordered").open() as ordered:
+        lines = (line.rstrip("\n") for line in ordered)
+        return {
+            "train": _write_part(work, "train", (smiles for smiles in lines if smiles not in members)),
+            "validation": _write_part(work, "validation", held_out),
+        }
+
+
+def _write_part(work: Path, part: Part, molecules: Iterable[str]) -> str:
+    checksum, position, offsets = hashlib.sha256(), 0, []
+    with (work / f"{part}.smi").open("wb") as file:
+        for row, smiles in enumerate(molecules):
+            if row % _STRIDE == 0:
+                offsets.append(position)
+            line = f"{smiles}\n".encode()
+            checksum.update(line)
+            position += file.write(line)
+    np.save(work / f"{part}.offsets.npy", np.array(offsets, dtype=np.int64))
+    return checksum.hexdigest()
+
+
+def _bucket(work: Path, number: int) -> Path:
+    return work / f"bucket-{number:03d}"
+
+
+def _order(smiles: str) -> bytes:
+    return hashlib.blake2b(smiles.encode(), digest_size=16, key=b"chembench order").digest()
+
+
+def _validation_rank(smiles: str) -> int:
+    key = b"chembench validation"
+    return int.from_bytes(hashlib.blake2b(smiles.encode(), digest_size=16, key=key).digest(), "big")

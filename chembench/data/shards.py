@@ -1,0 +1,349 @@
+"""A corpus as the models read it: token ids and descriptor labels, in shards that every data scale shares.
+
+Shards hold rows of the corpus' order and are named by their content, so a larger scale adds shards and a stopped build
+goes on where it was. Building needs the chemistry; reading needs numpy alone.
+
+Axes: N molecules of the set, B of one batch, T tokens, K descriptors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import cached_property
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PositiveFloat, PositiveInt
+
+from chembench.chem.descriptors import rdkit_version
+from chembench.config import Spec, digest_of
+from chembench.data.corpora import Corpus, Part, Progress
+from chembench.data.statistics import Statistics, label_statistics, load_statistics, save_statistics
+from chembench.errors import DataError
+from chembench.paths import CachePaths, built_whole, read_json, write_json
+
+if TYPE_CHECKING:
+    from chembench.chem.tokens import Tokenizer
+
+__all__ = ["LabelSpec", "ShardSet", "Shards", "build_shards", "load_statistics", "open_shards"]
+
+_LAYOUT = 1
+"""Raised when the files of a shard change; part of every shard's digest."""
+_SIZES = ((1_024, 256), (8_192, 1_024), (131_072, 8_192))
+"""Rows of a shard that starts below the first number: small scales prepare little more than they use."""
+_LARGEST = 131_072
+"""Rows of all later shards: few enough that thirty million molecules stay below the usual limit of open files."""
+_SCAN = 8_192
+
+
+class LabelSpec(Spec):
+    """Which descriptors are the labels of pre-training, and how they are scaled."""
+
+    descriptors: str = "rdkit"
+    """A list by name (``rdkit``, ``paper105``) or a JSON file with names."""
+    statistics_molecules: PositiveInt = 10_000
+    """The first training molecules, whose labels give mean and standard deviation; the same for every scale."""
+    clip: PositiveFloat = 10.0
+    """Largest standardised label, in standard deviations; values beyond are set to it and counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSet:
+    """What `build_shards` made: everything a pre-training reads."""
+
+    train: tuple[Path, ...]
+    """Folders in corpus order, for at least the molecules asked for."""
+    validation: tuple[Path, ...]
+    statistics: Path
+    """Folder of the label statistics."""
+    labels_digest: str
+    outputs: int
+    """Number of descriptors."""
+    names: tuple[str, ...]
+    """Of the descriptors, in the order of the labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One shard to build; it crosses a process border."""
+
+    folder: Path
+    corpus: Corpus
+    part: Part
+    start: int
+    stop: int
+    tokenizer: Any
+    names: tuple[str, ...]
+
+
+def build_shards(  # noqa: PLR0913 - the corpus, what is made of it, where, and how
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    labels: LabelSpec,
+    molecules: int,
+    cache: CachePaths,
+    processes: int = 1,
+    progress: Progress | None = None,
+) -> ShardSet:
+    """Token ids and labels of the first ``molecules`` training molecules and of all validation molecules.
+
+    Args:
+        corpus: prepared molecules.
+        tokenizer: spells them.
+        labels: descriptors and their scaling.
+        molecules: training molecules that are needed.
+        cache: where shards are kept; those that exist are not built again.
+        processes: how many shards are built at once.
+        progress: told how many shards are built.
+
+    Raises:
+        DataError: if the corpus is smaller than ``molecules``, or a worker process dies.
+        ConfigError: if the descriptor list cannot be used.
+    """
+    corpus.require(molecules)
+    index = cache.index(f"shards-{_request(corpus, tokenizer, labels, molecules)}")
+    if index.is_file() and (found := _known(read_json(index), cache)) is not None:
+        return found
+    from chembench.chem.descriptors import descriptor_names
+
+    names = descriptor_names(labels.descriptors)
+    counted = min(labels.statistics_molecules, corpus.train)
+
+    def jobs(part: Part, rows: int) -> list[_Job]:
+        return list(_jobs(corpus, part, rows, tokenizer, names, cache))
+
+    train, validation = jobs("train", max(molecules, counted)), jobs("validation", corpus.validation)
+    _build_missing([*train, *validation], processes, progress)
+    statistics = label_statistics(_first_labels(train, counted), names, rdkit_version(), labels.clip)
+    save_statistics(statistics, cache.labels(statistics.digest))
+    answer = {
+        "train": [job.folder.name for job in train if job.start < molecules],
+        "validation": [job.folder.name for job in validation],
+        "labels": statistics.digest,
+        "names": list(names),
+    }
+    write_json(index, answer)
+    known = _known(answer, cache)
+    assert known is not None
+    return known
+
+
+def _request(corpus: Corpus, tokenizer: Tokenizer, labels: LabelSpec, molecules: int) -> str:
+    path = Path(labels.descriptors)
+    listed = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    parts = [_LAYOUT, corpus.digest, tokenizer.digest, labels.canonical(), listed, molecules, rdkit_version()]
+    return digest_of(parts)
+
+
+def _known(answer: dict[str, Any], cache: CachePaths) -> ShardSet | None:
+    train = tuple(cache.shard(name) for name in answer["train"])
+    validation = tuple(cache.shard(name) for name in answer["validation"])
+    statistics = cache.labels(answer["labels"])
+    if not all(folder.is_dir() for folder in (*train, *validation, statistics)):
+        return None
+    names = tuple(answer["names"])
+    return ShardSet(train, validation, statistics, answer["labels"], len(names), names)
+
+
+def _jobs(
+    corpus: Corpus, part: Part, rows: int, tokenizer: Tokenizer, names: tuple[str, ...], cache: CachePaths
+) -> Iterator[_Job]:
+    available = corpus.train if part == "train" else corpus.validation
+    start = 0
+    while start < min(rows, available):
+        size = next((size for below, size in _SIZES if start < below), _LARGEST)
+        stop = min(start + size, available)
+        what = [_LAYOUT, corpus.digest, part, start, stop, tokenizer.digest, names, rdkit_version()]
+        yield _Job(cache.shard(digest_of(what)), corpus, part, start, stop, tokenizer, names)
+        start = stop
+
+
+def _build_missing(jobs: Sequence[_Job], processes: int, progress: Progress | None) -> None:
+    missing = [job for job in jobs if not job.folder.is_dir()]
+    for done, job in enumerate(_built(missing, processes), start=1):
+        if progress is not None:
+            progress(f"labels: {done:,} of {len(missing):,} shards, {job.stop - job.start:,} molecules in this one")
+
+
+def _built(jobs: Sequence[_Job], processes: int) -> Iterator[_Job]:
+    if processes == 1 or len(jobs) < 2:
+        for job in jobs:
+            _build_shard(job)
+            yield job
+        return
+    # spawned, because a fork of a process with threads can hang
+    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(_build_shard, job): job for job in jobs}
+        try:
+            for future in as_completed(waiting):
+                future.result()
+                yield waiting[future]
+        except BrokenProcessPool as error:
+            raise DataError(
+                f"a process that built shards died, most often for want of memory, with {processes} processes; "
+                f"use fewer and start again: finished shards are kept"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _build_shard(job: _Job) -> None:
+    from chembench.chem.descriptors import compute
+
+    smiles = job.corpus.smiles(job.part, job.start, job.stop)
+    stream, offsets = job.tokenizer.encode_many(smiles)
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, which is masked as RDKit's own infinities are
+        labels_NK = compute(smiles, job.names).astype(np.float32)
+    with built_whole(job.folder) as folder:
+        np.save(folder / "tokens.npy", stream)
+        np.save(folder / "offsets.npy", offsets)
+        np.save(folder / "labels.npy", labels_NK)
+        manifest = {"corpus": job.corpus.digest, "part": job.part, "start": job.start, "stop": job.stop}
+        write_json(
+            folder / "manifest.json",
+            manifest | {"names": list(job.names), "tokenizer": job.tokenizer.digest, "rdkit": rdkit_version()},
+        )
+
+
+def _first_labels(jobs: Sequence[_Job], rows: int) -> NDArray[np.float32]:
+    parts = [
+        np.load(job.folder / "labels.npy", mmap_mode="r", allow_pickle=False)[: rows - job.start]
+        for job in jobs
+        if job.start < rows
+    ]
+    return np.concatenate(parts)
+
+
+class Shards:
+    """Tokens and labels of N molecules, read from disk where they are asked for.
+
+    Args:
+        folders: of the shards, in corpus order.
+        statistics: how labels are scaled.
+        rows: molecules that are offered.
+    """
+
+    def __init__(self, folders: Sequence[Path], statistics: Statistics, rows: int) -> None:
+        opened = [_open_shard(folder) for folder in folders]
+        self.statistics = statistics
+        self._tokens = [tokens for tokens, _, _ in opened]
+        self._labels = [labels_NK for _, _, labels_NK in opened]
+        self._first_S = np.cumsum([0, *(len(offsets) - 1 for _, offsets, _ in opened)])
+        self._starts_N = np.concatenate([offsets[:-1] for _, offsets, _ in opened])[:rows]
+        self.lengths_N: NDArray[np.int32] = np.concatenate([np.diff(o).astype(np.int32) for _, o, _ in opened])[:rows]
+        """Tokens of each molecule, start and end token included, before any truncation."""
+        self._longest_read = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths_N)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the descriptors."""
+        return self.statistics.names
+
+    def tokens(
+        self, indices_B: NDArray[np.integer], pad_id: int, max_length: int
+    ) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
+        """Ids of some molecules, padded on the right to the longest of them, and their lengths.
+
+        A molecule longer than ``max_length`` is cut there and keeps its last token, which ends a sequence.
+        """
+        self._longest_read = max_length
+        lengths_B = np.minimum(self.lengths_N[indices_B], max_length)
+        ids_BT = np.full((len(lengths_B), int(lengths_B.max(initial=0))), pad_id, np.uint16)
+        for row, (index, length) in enumerate(zip(indices_B.tolist(), lengths_B.tolist(), strict=True)):
+            tokens = self._tokens[self._shard_of(index)]
+            start = int(self._starts_N[index])
+            ids_BT[row, :length] = tokens[start : start + length]
+            ids_BT[row, length - 1] = tokens[start + int(self.lengths_N[index]) - 1]
+        return ids_BT, lengths_B
+
+    @property
+    def truncated(self) -> int:
+        """Molecules of the whole set that `tokens` cuts, at the length it was last asked for."""
+        return int((self.lengths_N > self._longest_read).sum()) if self._longest_read else 0
+
+    def labels(self, indices_B: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Standardised labels of some molecules, shape (B, K), clipped; NaN where a descriptor is not defined."""
+        return self.statistics.standardise(self._raw(np.asarray(indices_B)))
+
+    @property
+    def clipped(self) -> int:
+        """Labels of the whole set that lie beyond the clip bounds."""
+        return self._faults[0]
+
+    @property
+    def masked(self) -> int:
+        """Labels of the whole set that are NaN or infinite, and so left out of the loss."""
+        return self._faults[1]
+
+    @cached_property
+    def _faults(self) -> tuple[int, int]:
+        chunks = (np.arange(start, min(start + _SCAN, len(self))) for start in range(0, len(self), _SCAN))
+        counts = [self.statistics.count_faults(self._raw(chunk)) for chunk in chunks]
+        return sum(clipped for clipped, _ in counts), sum(masked for _, masked in counts)
+
+    def _shard_of(self, index: int) -> int:
+        return int(np.searchsorted(self._first_S, index, side="right")) - 1
+
+    def _raw(self, indices_B: NDArray[np.integer]) -> NDArray[np.float32]:
+        shard_B = np.searchsorted(self._first_S, indices_B, side="right") - 1
+        raw_BK = np.empty((len(indices_B), len(self.names)), np.float32)
+        for shard in np.unique(shard_B):
+            here_B = shard_B == shard
+            raw_BK[here_B] = self._labels[shard][indices_B[here_B] - self._first_S[shard]]
+        return raw_BK
+
+
+def _open_shard(folder: Path) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.float32]]:
+    tokens = np.load(folder / "tokens.npy", mmap_mode="r", allow_pickle=False)
+    offsets = np.load(folder / "offsets.npy", allow_pickle=False)
+    labels_NK = np.load(folder / "labels.npy", mmap_mode="r", allow_pickle=False)
+    return np.asarray(tokens), offsets, np.asarray(labels_NK)
+
+
+def open_shards(folders: Sequence[Path | str], statistics_folder: Path | str, rows: int | None = None) -> Shards:
+    """The first ``rows`` molecules of shards that follow each other; all of them if none is given.
+
+    Args:
+        folders: of the shards, in corpus order.
+        statistics_folder: with the label statistics.
+        rows: molecules to offer.
+
+    Raises:
+        DataError: if a folder holds no shard, the shards do not follow each other or were made for other labels, or
+            they hold fewer molecules than ``rows``.
+    """
+    statistics = load_statistics(Path(statistics_folder))
+    paths = [Path(folder) for folder in folders]
+    end, corpora = 0, set()
+    for path in paths:
+        manifest = _manifest(path)
+        corpora.add((manifest["corpus"], manifest["part"], manifest["tokenizer"]))
+        if manifest["start"] != end or len(corpora) > 1:
+            raise DataError(
+                f"shards must follow each other from row 0 in one corpus, {path} starts at row {manifest['start']} "
+                f"where row {end} is due; pass them as they were built"
+            )
+        if tuple(manifest["names"]) != statistics.names:
+            raise DataError(f"{path} and {statistics_folder} hold other descriptors; prepare the inputs again")
+        end = manifest["stop"]
+    if end < (rows if rows is not None else 1):
+        raise DataError(f"shards hold {end:,} molecules, {rows or 1:,} are asked for; build more shards")
+    return Shards(paths, statistics, end if rows is None else rows)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = read_json(folder / "manifest.json")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder} holds no shard ({error}); prepare the inputs again") from error
+    return manifest
