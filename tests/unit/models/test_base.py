@@ -5,6 +5,7 @@ from torch import nn
 
 from chembench.errors import ConfigError, DataError
 from chembench.models.base import build_pretraining_model, load_tensors, set_dropout, tensors_to_save
+from chembench.models.sizes import count_parameters
 
 from .conftest import BOS, EOS, OUTPUTS, PAD, batch_of, model_of, spec_of
 
@@ -73,9 +74,8 @@ def test_mean_pooling_averages_real_tokens_alone(architecture):
 
 def test_bart_pools_at_the_last_of_several_ends():
     backbone = model_of("bart").backbone.eval()
-    ids_BT, mask_BT = torch.tensor([[BOS, 9, EOS, 8, EOS, PAD], [BOS, EOS, 5, 6, 7, 8]]), None
-    mask_BT = ids_BT != PAD
-    assert backbone.summary_index(ids_BT, mask_BT).tolist() == [4, 1]
+    ids_BT = torch.tensor([[BOS, 9, EOS, 8, EOS, PAD], [BOS, EOS, 5, 6, 7, 8]])
+    assert backbone.summary_index(ids_BT, ids_BT != PAD).tolist() == [4, 1]
 
 
 def test_the_order_of_tokens_matters(architecture):
@@ -197,6 +197,11 @@ def test_weights_survive_a_file_and_shared_ones_stay_shared(architecture, tmp_pa
     if architecture == "bart":
         inner = blank.backbone.model
         assert inner.encoder.embed_tokens.weight is inner.decoder.embed_tokens.weight is inner.shared.weight
+
+
+def test_shared_tensors_are_saved_once(architecture):
+    tensors = tensors_to_save(model_of(architecture))
+    assert sum(tensor.numel() for tensor in tensors.values()) == count_parameters(spec_of(architecture), OUTPUTS)
 
 
 def test_saved_tensors_are_copies(architecture):
