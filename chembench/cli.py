@@ -137,15 +137,10 @@ def spaces(words: tuple[str, ...], form: str) -> None:
 @format_option("table", "json")
 def plan(space: str, overrides: tuple[str, ...], form: str) -> None:
     """Print what a sweep would do and cost; nothing runs, no data is needed."""
-    from chembench import api, printing
+    from chembench import api, forecast, printing
 
     made = api.make_plan(api.load_space(space, overrides))
-    if form == "json":
-        click.echo(printing.as_json(made.as_data()))
-        return
-    from rich.console import Console
-
-    made.render(Console())
+    click.echo(printing.as_json(made.as_data()) if form == "json" else forecast.plan_text(made))
 
 
 @cli.command()
@@ -165,7 +160,7 @@ def sweep(arguments: Sequence[str], /, space: str, overrides: tuple[str, ...], q
     from chembench import api
 
     asked = api.load_space(space, overrides)
-    done = api.sweep(asked, show_progress=not quiet, command=_command_line(arguments), **options)
+    done = api.sweep(asked, show_progress=not quiet, command=["chembench", *arguments], **options)
     if not quiet:
         _print_boards(done, "table")
     click.echo(f"boards: {done.root / 'leaderboards'}")
@@ -183,7 +178,7 @@ def _print_boards(view: Sweep, form: str) -> None:
 
         render.print_boards(boards, Console())
     else:
-        click.echo(render.boards_text(boards, form))
+        click.echo(render.boards_text(boards, form), nl=False)
 
 
 @cli.command()
@@ -201,10 +196,13 @@ def status(sweep: str, out: Path, form: str) -> None:
         return
     states = sorted({state for counts in found.counts.values() for state in counts})
     click.echo(printing.table([{"kind": kind, **counts} for kind, counts in found.counts.items()], ("kind", *states)))
-    for cause, count in found.failures.items():
-        click.echo(f"failed, {cause}: {count}")
-    left = f", about {printing.duration(found.eta_seconds)}" if found.eta_seconds is not None else ""
-    click.echo(f"{view.name}: {found.left} items left{left}")
+    if found.failures:
+        causes = ", ".join(f"{cause} {count}" for cause, count in found.failures.items())
+        click.echo(f"failed: {causes}; the first: {found.first_failure}")
+    known = sum(sum(counts.values()) for counts in found.counts.values())
+    left = f", about {printing.duration(found.eta_seconds)} left" if found.eta_seconds is not None else ""
+    state = "finished" if found.finished else "not finished"
+    click.echo(f"{view.name}: {state}, {known - found.left} of {found.expected} items done{left}")
 
 
 @cli.command()
@@ -302,9 +300,13 @@ def ui(sweep: str | None, out: Path, tracking_uri: str | None, port: int) -> Non
     from chembench import api
     from chembench.tracking import mlflow_sync
 
-    if sweep is not None and tracking_uri is None:
-        tracking_uri = api.open_sweep(sweep, out=out).tracking_uri
-    command = [*mlflow_sync.ui_command(tracking_uri or mlflow_sync.default_uri(out)), "--port", str(port)]
+    uri = tracking_uri or (
+        api.open_sweep(sweep, out=out).tracking_uri if sweep else api.default_tracking_uri(out / "any")
+    )
+    database = uri.removeprefix("sqlite:///")
+    if database != uri and not Path(database).is_file():
+        raise ConfigError(f"MLflow's database must exist, {database} does not; run a sweep first, or name its --out")
+    command = [*mlflow_sync.ui_command(uri), "--port", str(port)]
     click.echo(f"MLflow on http://127.0.0.1:{port} - stop it with Ctrl-C")
     sys.stdout.flush()
     os.execvp(command[0], command)

@@ -229,7 +229,7 @@ def check_sweep(sweep: str, out: Path) -> Check:
 
         view = api.open_sweep(sweep, out=out)
         status = view.status()
-        return f"{view.root}: ledger reads, {status.left} items left"
+        return f"{view.root}: the ledger reads, {status.left} of {status.expected} items left"
 
     return _guarded("sweep", progress, "name a sweep under --out, or the path of its folder")
 

@@ -22,8 +22,9 @@ LINES = (
     ("sweep",),
     ("tracking",),
     ("report",),
+    ("progress", "driver"),
     ("api",),
-    ("cli", "doctor", "inference", "printing"),
+    ("cli", "doctor", "forecast", "inference", "printing"),
 )
 """As in docs/architecture.md: a part imports from its own line and those above."""
 

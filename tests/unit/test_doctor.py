@@ -1,0 +1,110 @@
+import re
+import sys
+from importlib import metadata
+
+import pytest
+
+from chembench import doctor
+
+
+def test_a_requirement_that_fits_is_ok():
+    check = doctor._check_requirement("click>=8.2")
+    assert check.state == "ok"
+    assert check.found == f"click {metadata.version('click')}"
+
+
+def test_an_extra_in_brackets_is_read():
+    assert doctor._check_requirement("pydantic[email]>=2.0").state == "ok"
+
+
+def test_an_old_version_fails_with_the_way_out():
+    check = doctor._check_requirement("click>=99.1")
+    assert (check.state, check.way_out) == ("fail", "run make install")
+    assert re.fullmatch(r"click [\d.]+ is older than 99\.1", check.found)
+
+
+def test_a_missing_package_fails_with_the_way_out():
+    check = doctor._check_requirement("no-such-package-here>=1.0")
+    assert check == doctor.Check(
+        "no-such-package-here", "fail", "no-such-package-here is missing, 1.0 or newer is needed", "run make install"
+    )
+
+
+def test_a_package_without_a_release_for_this_python_is_a_warning(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 12, 1))
+    check = doctor._check_requirement('deepchem>=2.8; python_version < "3.12"')
+    assert check.state == "warn"
+    assert "need Python 3.11" in check.way_out
+
+
+def test_requirements_of_an_extra_are_left_out():
+    assert doctor._check_requirement('pytest>=9; extra == "dev"') is None
+
+
+def test_a_requirement_in_another_form_is_a_bug():
+    with pytest.raises(ValueError, match="requirements are read as 'name>=version', got 'click~=8'"):
+        doctor._check_requirement("click~=8")
+
+
+def test_versions_are_compared_by_number():
+    assert doctor._numbers("2.13.0+cpu") == (2, 13, 0)
+    assert doctor._numbers("10.0") > doctor._numbers("9.9")
+
+
+def test_a_package_that_is_not_installed_is_told(monkeypatch):
+    monkeypatch.setattr(doctor, "DISTRIBUTION", "no-such-package-here")
+    (check,) = doctor.check_packages()
+    assert (check.state, check.way_out) == ("fail", "run make install")
+
+
+def test_a_cache_that_can_be_written_is_ok_and_left_as_it_was(tmp_path):
+    check = doctor.check_cache(tmp_path / "not" / "yet")
+    assert check.state in ("ok", "warn")
+    assert "GiB free" in check.found
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_fails(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    check = doctor.check_cache(file)
+    assert check.state == "fail"
+    assert "--cache-dir" in check.way_out
+
+
+def test_a_full_disk_is_a_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "LEAST_DISK_GB", 1e9)
+    assert doctor.check_cache(tmp_path).state == "warn"
+
+
+def test_little_memory_is_a_warning(monkeypatch):
+    monkeypatch.setattr(doctor, "_available_memory", lambda: doctor.GIB)
+    assert doctor.check_memory() == doctor.Check(
+        "memory", "warn", "1.0 GiB available", "sweeps want 4 GiB; use --max-concurrent 1"
+    )
+
+
+def test_a_container_with_less_than_its_machine_is_a_warning(monkeypatch):
+    monkeypatch.setattr(doctor, "_cgroup_processors", lambda: 0.5)
+    check = doctor.check_processors()
+    assert check.state == "warn"
+    assert "this container may use 0.5" in check.found
+
+
+def test_the_raw_files_that_are_here_are_named(tmp_path):
+    (tmp_path / "delaney-processed.csv").write_text("x")
+    check = doctor.check_data(tmp_path)
+    assert check.state == "warn"
+    assert check.found == f"{tmp_path}: raw files of delaney"
+    assert "DeepChem downloads" in check.way_out and "lipo" in check.way_out
+
+
+def test_a_sweep_that_is_not_there_fails(tmp_path):
+    check = doctor.check_sweep("nowhere", tmp_path)
+    assert check.state == "fail"
+    assert "nowhere" in check.found
+
+
+def test_the_summary_counts_each_state():
+    checks = [doctor.Check("a", "ok", ""), doctor.Check("b", "warn", "", ""), doctor.Check("c", "ok", "")]
+    assert doctor.summary(checks) == "2 ok, 1 warn, 0 fail"
