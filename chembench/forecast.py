@@ -18,8 +18,8 @@ def plan_text(plan: Plan, width: int | None = None) -> str:
     count = len(plan.candidate_cells if plan.adaptive else plan.cells)
     kind = "cells in reach of the sampler" if plan.adaptive else "cells"
     blocks = [
-        f"{plan.space} ({plan.mode} mode, digest {plan.digest}): {count} {kind}, {len(plan.control_cells)} from scratch, "
-        f"{len(plan.tasks)} tasks, {least}{plan.total_items} items",
+        f"{plan.space} ({plan.mode} mode, digest {plan.digest}): {count} {kind}, "
+        f"{len(plan.control_cells)} from scratch, {len(plan.tasks)} tasks, {least}{plan.total_items} items",
         _cells(plan.candidate_cells if plan.adaptive else plan.cells, width),
         _cells(plan.control_cells, width),
         table(
