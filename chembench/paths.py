@@ -211,6 +211,16 @@ class SweepPaths:
         return self.root / "trials"
 
     @property
+    def sent(self) -> Path:
+        """What MLflow was told already; a hint that may be deleted."""
+        return self.root / "mlflow.sent.jsonl"
+
+    @property
+    def sending(self) -> Path:
+        """Lock of the one process that sends to MLflow."""
+        return self.root / "mlflow.lock"
+
+    @property
     def leaderboards(self) -> Path:
         return self.root / "leaderboards"
 

@@ -1,0 +1,333 @@
+"""What MLflow should hold, as values: read from the ledger's fold and the trial folders. Knows no MLflow.
+
+The workers' files are the spool: ``curves.jsonl`` grows while an item runs, the ledger says how it ended. Everything
+here is a function of them, so a record made twice is the same record and may be sent twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from chembench.paths import RunPaths, SweepPaths
+from chembench.specs import BaselineSpec, PretrainSpec, TrialSpec
+from chembench.sweep.ledger import ItemRecord, SweepState
+
+Group = Literal["pretrain", "regression", "classification"]
+"""One MLflow experiment of a sweep: ``<sweep>/<group>``."""
+RunStatus = Literal["running", "finished", "pruned", "failed", "interrupted"]
+
+MAX_PARAMS = 100
+MAX_METRIC_KEYS = 20
+NOTE_LENGTH = 1000
+SCORES: Mapping[Group, tuple[str, ...]] = {
+    "pretrain": ("loss",),
+    "regression": ("rmse", "rmse_normalised", "mae", "r2"),
+    "classification": ("roc_auc", "pr_auc", "mcc"),
+}
+"""Scores a tracker shows; what else an outcome holds stays in its ``result.json``."""
+COSTS = ("wall_seconds", "device_hours", "peak_memory_mib")
+SIZES = ("parameters", "trainable_parameters")
+
+
+@dataclass(frozen=True, slots=True)
+class DataInput:
+    """A data set that a run read, named by its digest."""
+
+    name: str
+    digest: str
+    context: Literal["training", "labels", "test"]
+    profile: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The metrics of one epoch."""
+
+    epoch: int
+    at_ms: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run as it should stand in MLflow; times are milliseconds since 1970."""
+
+    uid: str
+    group: Group
+    name: str
+    attempt: int
+    status: RunStatus
+    started_ms: int
+    ended_ms: int
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Final ones: ``best/...``, ``test/...``, ``cost/...``."""
+    inputs: tuple[DataInput, ...] = ()
+    artifacts: tuple[Path, ...] = ()
+    curves: Path | None = None
+    pretrained: str | None = None
+    """Uid of the pre-training this run starts from."""
+
+    @property
+    def is_over(self) -> bool:
+        return self.status != "running"
+
+
+def group_of(item: ItemRecord) -> Group:
+    """The experiment an item belongs to."""
+    return "pretrain" if isinstance(item.spec, PretrainSpec) else item.spec.task_kind
+
+
+def groups_of(state: SweepState) -> tuple[Group, ...]:
+    """The experiments of a sweep, pre-training first: runs that are linked to are sent before those that link."""
+    present = {group_of(item) for item in state.items.values()}
+    return tuple(group for group in SCORES if group in present)
+
+
+def records(state: SweepState, paths: SweepPaths, *, final: bool) -> Iterator[RunRecord]:
+    """Every item that was ever started, pre-training first.
+
+    Args:
+        state: the ledger's fold.
+        paths: the sweep's folder.
+        final: no driver is at work: what has not ended was interrupted.
+    """
+    order = {group: place for place, group in enumerate(SCORES)}
+    for item in sorted(state.items.values(), key=lambda item: order[group_of(item)]):
+        if item.attempt > 0:
+            yield _item_record(state, item, paths.run(item.uid, item.attempt), final)
+
+
+def parent_uid(sweep: str, group: Group) -> str:
+    """Identity of the run that stands for the whole sweep in one experiment."""
+    return f"sweep:{sweep}/{group}"
+
+
+def parent_record(state: SweepState, paths: SweepPaths, group: Group, *, final: bool) -> RunRecord:
+    """The sweep itself, as the run under which the items of ``group`` are nested."""
+    status: RunStatus = "finished" if state.finished else "interrupted" if final else "running"
+    tags = _sweep_tags(state) | {
+        "chembench.trial_uid": parent_uid(state.name, group),
+        "chembench.kind": "sweep",
+        "chembench.status": status,
+        "chembench.attempt": "1",
+    }
+    if state.header.get("command"):
+        tags["chembench.command"] = shlex.join(state.header["command"])[:NOTE_LENGTH]
+    return RunRecord(
+        uid=parent_uid(state.name, group),
+        group=group,
+        name=state.name,
+        attempt=1,
+        status=status,
+        started_ms=round(state.header["at"] * 1000) if "at" in state.header else _mtime_ms(paths.space),
+        ended_ms=_mtime_ms(paths.ledger),
+        tags=tags,
+        params=_text(flat(state.header.get("space", {}))),
+        artifacts=tuple(path for path in (paths.space, paths.environment) if path.is_file()),
+    )
+
+
+def boards(paths: SweepPaths, group: Group) -> tuple[Path, ...]:
+    """The leaderboard files that belong to one experiment: those named after it, and the rows of all."""
+    names = {"pretrain": ("pretraining", "pretrain")}.get(group, (group,))
+    files = paths.leaderboards.glob("*") if paths.leaderboards.is_dir() else iter(())
+    return tuple(sorted(f for f in files if f.suffix in (".md", ".csv") and f.stem in (*names, "rows")))
+
+
+def digest_of_files(files: tuple[Path, ...]) -> str:
+    """A name for the contents of ``files``."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def points(record: RunRecord, after_epoch: int = -1) -> list[Point]:
+    """The epochs behind ``after_epoch`` that stand in the spool; a line that is still being written is left out."""
+    if record.curves is None or not record.curves.is_file():
+        return []
+    shown = {"train/loss", "valid/loss", "valid/objective", *(f"valid/{name}" for name in SCORES[record.group])}
+    found = []
+    for line in record.curves.read_bytes().splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            break
+        entry = json.loads(line)
+        epoch = int(entry["epoch"])
+        if epoch > after_epoch:
+            entry["valid/objective"] = entry.get("objective")
+            values = _finite({key: value for key, value in entry.items() if key in shown})
+            found.append(Point(epoch, round(float(entry["at"]) * 1000), values))
+    return found
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one: ``{"model": {"hidden": 64}}`` is ``{"model.hidden": 64}``; empty fields are left out."""
+    found: dict[str, Any] = {}
+    for key, part in value.items():
+        if isinstance(part, Mapping):
+            found |= flat(part, f"{prefix}{key}.")
+        elif part is not None:
+            found[f"{prefix}{key}"] = part
+    return found
+
+
+def _item_record(state: SweepState, item: ItemRecord, folder: RunPaths, final: bool) -> RunRecord:
+    status = _status(item, final)
+    started_ms, ended_ms = _interval(item, folder)
+    group = group_of(item)
+    return RunRecord(
+        uid=item.uid,
+        group=group,
+        name=_name(item),
+        attempt=item.attempt,
+        status=status,
+        started_ms=started_ms,
+        ended_ms=ended_ms,
+        tags=_sweep_tags(state) | _item_tags(item, status),
+        params=_text(_params(item)),
+        metrics=_final_metrics(item, group) if item.is_final else {},
+        inputs=_inputs(state, item),
+        artifacts=_artifacts(item, folder),
+        curves=folder.curves,
+        pretrained=getattr(item.spec, "pretrained", None),
+    )
+
+
+def _status(item: ItemRecord, final: bool) -> RunStatus:
+    if item.is_final:
+        return item.status  # type: ignore[return-value]  # one of finished, pruned, failed
+    return "interrupted" if final else "running"
+
+
+def _sweep_tags(state: SweepState) -> dict[str, str]:
+    versions = {f"chembench.version.{name}": str(v) for name, v in state.header.get("versions", {}).items()}
+    source = {"mlflow.source.name": "chembench sweep", "mlflow.source.type": "LOCAL"}
+    return {"chembench.sweep": state.name, "chembench.space": state.space_digest} | source | versions
+
+
+def _item_tags(item: ItemRecord, status: RunStatus) -> dict[str, str]:
+    spec, outcome = item.spec, item.outcome if item.is_final else None
+    measured = outcome.measured if outcome else {}
+    tags = {
+        "trial_uid": item.uid,
+        "kind": item.kind,
+        "status": status,
+        "cause": (outcome.cause if outcome else None) or "none",
+        "attempt": item.attempt,
+        "architecture": getattr(getattr(spec, "model", None), "architecture", None),
+        "size": item.cell.size if item.cell else None,
+        "molecules": spec.molecules if isinstance(spec, PretrainSpec) else item.cell.molecules if item.cell else None,
+        "baseline": getattr(spec, "baseline", None),
+        "task": getattr(spec, "task", None),
+        "task_type": getattr(spec, "task_kind", None),
+        "split": getattr(spec, "split", None),
+        "seed": _seed(item),
+        "study": item.labels.get("study"),
+        "ordinal": item.labels.get("ordinal"),
+        "pretrain_seed": item.labels.get("pretrain_seed"),
+        "device": measured.get("device_name") or measured.get("device"),
+        "host": measured.get("host"),
+    }
+    named = {f"chembench.{key}": str(value) for key, value in tags.items() if value is not None}
+    return named | {"mlflow.note.content": outcome.message[:NOTE_LENGTH] if outcome else ""}
+
+
+def _seed(item: ItemRecord) -> int:
+    """The index of the seed, by which replicates are paired; the seed itself where there is no index."""
+    spec = item.spec
+    index = item.labels.get("pretrain_seed" if isinstance(spec, PretrainSpec) else "head_seed")
+    if index is not None:
+        return int(index)
+    return spec.head_seed if isinstance(spec, TrialSpec) else int(spec.seed)
+
+
+def _name(item: ItemRecord) -> str:
+    spec = item.spec
+    if isinstance(spec, BaselineSpec):
+        place = f"{spec.baseline}/{spec.task}/baseline"
+    else:
+        cell = item.cell.name if item.cell else f"{spec.model.architecture}-{spec.model.hidden}x{spec.model.layers}"
+        place = f"{cell}/pretrain" if isinstance(spec, PretrainSpec) else f"{cell}/{spec.task}/{spec.kind}"
+    ordinal = f" #{item.labels['ordinal']}" if item.kind == "search" and "ordinal" in item.labels else ""
+    return f"{place} s{_seed(item)}{ordinal}"
+
+
+def _params(item: ItemRecord) -> dict[str, Any]:
+    facts = item.outcome.facts if item.outcome and item.is_final else {}
+    spec = flat(item.spec.model_dump(mode="json", exclude={"kind", "code_schema"}))
+    return spec | {key: facts[key] for key in SIZES if facts.get(key) is not None}
+
+
+def _text(params: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters as MLflow keeps them; the first hundred, in order, which only a very large space exceeds."""
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in params.items() if value != {}
+    }
+    return {key: text[:6000] for key, text in list(texts.items())[:MAX_PARAMS] if text}
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, float]:
+    numbers = {key: float(value) for key, value in values.items() if isinstance(value, int | float)}
+    return {key: value for key, value in numbers.items() if math.isfinite(value)}
+
+
+def _final_metrics(item: ItemRecord, group: Group) -> dict[str, float]:
+    outcome = item.outcome
+    if outcome is None:
+        return {}
+    found: dict[str, Any] = {f"best/{name}": outcome.metrics.get(f"valid/{name}") for name in SCORES[group]}
+    found |= {"best/objective": outcome.metrics.get("objective"), "best/epoch": outcome.metrics.get("best_epoch")}
+    if item.kind in ("confirm", "baseline"):
+        found |= {f"test/{name}": outcome.metrics.get(f"test/{name}") for name in SCORES[group]}
+    found |= {f"cost/{name}": outcome.measured.get(name) for name in COSTS}
+    return _finite(found)
+
+
+def _inputs(state: SweepState, item: ItemRecord) -> tuple[DataInput, ...]:
+    spec = item.spec
+    if isinstance(spec, PretrainSpec):
+        return (
+            DataInput("corpus", spec.corpus, "training", {"molecules": spec.molecules}),
+            DataInput("descriptors", spec.labels, "labels", {"outputs": spec.outputs}),
+        )
+    told = state.header.get("tasks", {}).get(spec.task, {})
+    profile = {key: told[key] for key in ("kind", "unit", "targets", "note") if told.get(key)}
+    rows = (DataInput(spec.task, spec.data, "training", profile | {"split": spec.split}),)
+    return (*rows, DataInput(f"{spec.task}/test", spec.sealed, "test", profile)) if spec.sealed else rows
+
+
+def _artifacts(item: ItemRecord, folder: RunPaths) -> tuple[Path, ...]:
+    wanted = [folder.spec]
+    if item.status == "failed":
+        wanted.append(folder.error)
+    if item.kind in ("confirm", "baseline"):
+        wanted.append(folder.predictions)
+    return tuple(path for path in wanted if path.is_file())
+
+
+def _interval(item: ItemRecord, folder: RunPaths) -> tuple[int, int]:
+    """Start and end in milliseconds, as measured; of a lost attempt, when its files were written."""
+    measured = item.outcome.measured if item.outcome and item.outcome.attempt == item.attempt else {}
+    if {"started_at", "ended_at"} <= measured.keys():
+        return round(float(measured["started_at"]) * 1000), round(float(measured["ended_at"]) * 1000)
+    started = _mtime_ms(folder.spec)
+    written = [path for path in (folder.result, folder.error, folder.curves) if path.is_file()]
+    return started, max([started, *(_mtime_ms(path) for path in written)])
+
+
+def _mtime_ms(path: Path) -> int:
+    """When ``path`` was written; now, if it is not there yet."""
+    try:
+        return round(path.stat().st_mtime * 1000)
+    except FileNotFoundError:
+        return round(time.time() * 1000)
