@@ -3,7 +3,7 @@
 A baseline is a function ``(spec: BaselineSpec, train: Rows, valid: Rows, test: Rows) -> BaselineFit`` in
 `chembench.registry.BASELINES`. It fits on the training rows alone and sees the measurements of no other part.
 
-Axes: N molecules, M targets.
+Axes: N molecules, R measured molecules, M targets.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def measured_rows(spec: BaselineSpec, labels_NM: npt.NDArray[np.float32], target
     Raises:
         DataError: if there are none.
     """
-    rows_K = np.flatnonzero(np.isfinite(labels_NM[:, target]))
-    if rows_K.size == 0:
+    rows_R = np.flatnonzero(np.isfinite(labels_NM[:, target]))
+    if rows_R.size == 0:
         raise DataError(
             f"baseline {spec.baseline} needs a training measurement of every target, target {target} of task "
             f"{spec.task} has none on split {spec.split}; leave this target out of the task or choose another split"
         )
-    return rows_K
+    return rows_R

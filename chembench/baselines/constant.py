@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from chembench.baselines.base import BaselineFit, measured_rows
-from chembench.data.splits import Rows
 from chembench.specs import BaselineSpec
+
+if TYPE_CHECKING:
+    from chembench.data.splits import Rows
 
 
 def constant(spec: BaselineSpec, train: Rows, valid: Rows, test: Rows) -> BaselineFit:
