@@ -161,7 +161,7 @@ def shown(board: Leaderboard | PretrainBoard, section: TaskSection | None = None
         if name in SECONDARY[section.kind]
     )
     return (
-        Column("method", lambda r: str(r["method"]) + (" (untuned)" if r["untuned"] else ""), 0, "left"),
+        Column("method", lambda r: str(r["method"]) + ("*" if r["untuned"] else ""), 0, "left"),
         Column("RMSE" if section.kind == "regression" else "ROC-AUC", lambda r: with_half(r, "score", decimals), 0),
         Column("runs", _replicates, 1),
         Column("over", lambda r: str(r["varies"]), 5, "left"),
@@ -169,7 +169,7 @@ def shown(board: Leaderboard | PretrainBoard, section: TaskSection | None = None
         Column("valid", _number_of("validation", decimals), 3),
         *secondary,
         Column("params", lambda r: compact(r["parameters"]), 4),
-        Column("mole-\ncules", lambda r: compact(r["molecules"]), 6),
+        Column("molecules", lambda r: compact(r["molecules"]), 6),
         Column("epochs\nspent", lambda r: number(r["epochs"], 0), 6),
         Column("device-\nhours", lambda r: hours(r["device_hours"]), 5),
         Column("pre-train\ndev.-hours", lambda r: hours(r["pretrain_device_hours"]), 7),

@@ -192,8 +192,11 @@ def _section(rows: Sequence[ResultRow], design: Design, task: str) -> TaskSectio
     forest = next((c for c in candidates if c.name == FOREST and not c.missing), None)
     entries = [_entry(c, own, pretrainings, forest) for c in candidates if not c.missing]
     incomplete = [_incomplete(c, own) for c in candidates if c.missing]
-    if not candidates:
-        incomplete = [Incomplete(method="search", done=0, expected=0, reason=why_incomplete((), own))]
+    if not design.cells and all(row.kind != "confirm" for row in own):
+        trials = [row for row in own if row.kind != "baseline"]
+        incomplete.append(
+            Incomplete(method="search", done=0, expected=len(design.replicates), reason=why_incomplete((), trials))
+        )
     sign = 1 if BETTER[facts.kind] == "lower" else -1
     return TaskSection(
         task=task,

@@ -58,7 +58,7 @@ def why_incomplete(group: Sequence[ResultRow], trials: Sequence[ResultRow], with
         without_score: how many rows of ``group`` have no test score.
     """
     if not group:
-        return f"no confirm run yet; {_states('search', trials)}" if trials else "not started"
+        return f"no confirm run; {_states('search', trials)}" if trials else "not started"
     finished = sum(row.status == "finished" for row in group)
     undefined = without_score - (len(group) - finished)
     words = _states(group[0].kind, group)

@@ -152,17 +152,18 @@ def _board_title(board: Board) -> str:
     )
 
 
+_INTERVAL = "± is half of the 95 % t interval over the runs or seeds, taken as independent; no interval for one"
+
+
 def notes(board: Board) -> list[str]:
     """What a reader must know to read the numbers right."""
     if isinstance(board, PretrainBoard):
-        return ["± is half of the 95 % t interval over pre-training seeds; no interval for one seed"] * bool(
-            board.entries
-        )
+        return [_INTERVAL] if board.entries else []
     entries = [entry for section in board.sections for entry in section.entries]
     said = [
         "lines stand in the order of their mean test score; statistics (ties) are not yet drawn, so the order alone is "
         "no proof of a difference",
-        "± is half of the 95 % t interval over the runs, taken as independent; no interval for one run",
+        _INTERVAL,
     ]
     if any(entry.scope == "this checkpoint" for entry in entries):
         said.append(
@@ -173,7 +174,7 @@ def notes(board: Board) -> list[str]:
     if bases:
         said.append(f"vs ECFP4 forest: method minus forest ({', '.join(bases)})")
     if any(entry.untuned for entry in entries):
-        said.append("untuned: no setting of this baseline was searched")
+        said.append("* untuned: no setting of this baseline was searched")
     return said
 
 
@@ -225,37 +226,43 @@ def _markdown_table(titles: Sequence[str], cells: Iterable[Sequence[str]], align
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def print_boards(boards: Iterable[Board], console: Console) -> None:
-    """Print boards to a terminal of any width."""
-    for board in boards:
-        print_board(board, console)
-
-
-def print_board(board: Board, console: Console) -> None:
-    """Print one board: a table per task, incomplete methods below it, and the notes."""
+def print_boards(boards: Sequence[Board], console: Console) -> None:
+    """Print boards to a terminal of any width: a table per task, incomplete methods below it, all notes at the end."""
     from rich.text import Text
 
+    left_out: dict[str, None] = {}
+    said: dict[str, None] = {}
+    for board in boards:
+        left_out |= _print_board(board, console)
+        said |= dict.fromkeys(notes(board))
+    if left_out:
+        said[f"not shown at this width: {', '.join(left_out)}; -f csv has every column"] = None
+    for note in said or {"no lines yet": None}:
+        console.print(Text(f"· {note}", style="dim"))
+
+
+def _print_board(board: Board, console: Console) -> dict[str, None]:
+    """Print the tables of a board; return the titles that had no room, in order."""
+    from rich.text import Text
+
+    left_out: dict[str, None] = {}
     console.print(Text(_board_title(board), style="bold"))
-    left_out: set[str] = set()
     for part in _parts(board):
         console.print(Text(f"\n{part.title}" + (f" ({part.note})" if part.note else "")))
         if part.complete:
             left_out |= _print_fitting(part, console)
         if part.incomplete:
+            console.print()
             console.print(_table(_APART_TITLES, [_apart_cells(line) for line in part.incomplete], {1}, {2}))
     if isinstance(board, Leaderboard) and board.overall:
         titles, cells = _overall_cells(board)
         console.print(Text("\nmean rank over tasks, methods complete on all of them"))
         console.print(_table(titles, cells, set(range(1, len(titles))), set()))
-    said = notes(board) or ["no lines yet"]
-    if left_out:
-        said.append(f"not shown at this width: {', '.join(sorted(left_out))}; -f csv has every column")
-    for note in said:
-        console.print(Text(f"· {note}", style="dim"))
     console.print()
+    return left_out
 
 
-def _print_fitting(part: _Part, console: Console) -> set[str]:
+def _print_fitting(part: _Part, console: Console) -> dict[str, None]:
     """Print the complete lines with as many columns as there is room for; return the titles of the others."""
     columns = list(part.columns)
     while True:
@@ -265,7 +272,7 @@ def _print_fitting(part: _Part, console: Console) -> set[str]:
             break
         columns.remove(max(spare, key=lambda column: (column.importance, columns.index(column))))
     console.print(table)
-    return {_joined(column.title) for column in part.columns if column not in columns}
+    return dict.fromkeys(_joined(column.title) for column in part.columns if column not in columns)
 
 
 def _part_table(columns: Sequence[Column], lines: Iterable[Record]) -> Table:
@@ -283,7 +290,7 @@ def _table(titles: Sequence[str], cells: Iterable[Sequence[str]], right: set[int
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="")
     for index, title in enumerate(titles):
         table.add_column(title, justify="right" if index in right else "left", no_wrap=index not in wraps)
     for line in cells:

@@ -88,6 +88,7 @@ class ResultRow(BaseModel):
     pretrain_seed: int | None = None
     """Index of the pre-training seed, of the initial weights where there was no pre-training."""
     study: str | None = None
+    """The unit of search that asked for it: cell x task in a grid, task in an adaptive space."""
     ordinal: int | None = None
     task: str | None = None
     task_kind: TaskKind | None = None
@@ -113,6 +114,7 @@ class ResultRow(BaseModel):
     status: ItemStatus
     cause: str | None = None
     device_hours: float | None = None
+    """Of the attempt that ended; of a checkpoint found in the cache, what it cost when it was built."""
     wall_seconds: float | None = None
     peak_memory_mib: float | None = None
     device: str | None = None
@@ -133,12 +135,12 @@ def row_from_record(state: State, record: Record) -> ResultRow:
             "sweep": state.name,
             "space_digest": state.space_digest,
             "kind": record.spec.kind,
-            "study": record.labels.get("study"),
+            "study": record.labels.get("unit"),
             "ordinal": record.labels.get("ordinal"),
             "status": record.status,
             **_cell_fields(record),
             **_spec_fields(state, record),
-            **(_outcome_fields(record.outcome) if record.outcome else {}),
+            **(_outcome_fields(record.spec, record.outcome) if record.outcome else {}),
         }
     )
 
@@ -183,22 +185,25 @@ def _spec_fields(state: State, record: Record) -> dict[str, Any]:
     }
 
 
-def _outcome_fields(outcome: Outcome) -> dict[str, Any]:
+def _outcome_fields(spec: PretrainSpec | TrialSpec | BaselineSpec, outcome: Outcome) -> dict[str, Any]:
     scores = {name.replace("/", "_"): value for name, value in outcome.metrics.items() if name not in _COUNTS}
     facts, measured = outcome.facts, outcome.measured
+    cost = measured.get("built") if measured.get("reused") else None
+    epochs = outcome.metrics.get("epochs")
+    seen = epochs * spec.molecules if isinstance(spec, PretrainSpec) and epochs is not None else None
     return {
         "attempt": outcome.attempt,
         "metrics": dict(sorted(scores.items())),
         "objective": outcome.metrics.get("objective"),
         "best_epoch": _whole(outcome.metrics.get("best_epoch")),
-        "epochs": outcome.metrics.get("epochs"),
+        "epochs": epochs,
         "parameters": facts.get("parameters"),
         "untuned": facts.get("untuned", False),
         "deterministic": facts.get("deterministic", False),
-        "molecules_seen": _whole(facts.get("molecules_seen", measured.get("molecules_seen"))),
+        "molecules_seen": _whole(measured.get("molecules_seen") if seen is None else seen),
         "cause": outcome.cause,
         "message": outcome.message,
-        "device_hours": measured.get("device_hours"),
+        "device_hours": (cost or measured).get("device_hours"),
         "wall_seconds": measured.get("wall_seconds"),
         "peak_memory_mib": measured.get("peak_memory_mib"),
         "device": measured.get("device_name", measured.get("device")),

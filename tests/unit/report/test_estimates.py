@@ -1,0 +1,84 @@
+import math
+
+import pytest
+from scipy.stats import t
+
+from chembench.report.estimates import Key, difference, estimate, what_varies
+
+
+def keyed(scores, split=0):
+    return {Key(0, split, seed): score for seed, score in enumerate(scores)}
+
+
+def test_the_interval_is_students_t_over_replicates():
+    found = estimate([1.0, 2.0, 3.0])
+    half = 0.95 / math.sqrt(2 * 0.975 * 0.025) / math.sqrt(3)  # t of 2 degrees of freedom, standard deviation 1
+    assert found.mean == 2.0
+    assert (found.low, found.high) == (pytest.approx(2 - half, rel=1e-9), pytest.approx(2 + half, rel=1e-9))
+    assert found.n == 3
+
+
+@pytest.mark.parametrize("n", [2, 5, 30])
+def test_the_interval_agrees_with_scipys_own(n):
+    values = [math.sin(k) for k in range(n)]
+    mean = sum(values) / n
+    error = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1) / n)
+    low, high = t.interval(0.95, n - 1, loc=mean, scale=error)
+    found = estimate(values)
+    assert (found.low, found.high) == (pytest.approx(low, rel=1e-9), pytest.approx(high, rel=1e-9))
+
+
+def test_one_replicate_has_no_interval():
+    found = estimate([0.7])
+    assert (found.mean, found.low, found.high, found.n) == (0.7, None, None, 1)
+
+
+def test_the_order_of_the_replicates_changes_no_bit():
+    values = [0.1 * 3**k for k in range(9)]
+    assert estimate(values) == estimate(values[::-1])
+
+
+def test_one_split_is_paired_by_seed():
+    found = difference(keyed([1.0, 2.0, 4.0]), keyed([1.5, 1.5, 3.0]))
+    # differences -0.5, 0.5, 1.0: mean 1/3, variance 7/12
+    half = float(t.ppf(0.975, 2)) * math.sqrt(7 / 12 / 3)
+    assert found.basis == "paired by seed"
+    assert found.value == pytest.approx(1 / 3)
+    assert (found.low, found.high, found.n) == (pytest.approx(1 / 3 - half), pytest.approx(1 / 3 + half), 3)
+
+
+def test_several_splits_are_paired_by_split_after_averaging_the_seeds():
+    own = keyed([1.0, 3.0], split=0) | keyed([5.0, 7.0], split=1)
+    forest = keyed([1.0], split=0) | keyed([4.0], split=1)
+    found = difference(own, forest)  # split means 2 and 6 against 1 and 4: differences 1 and 2
+    half = float(t.ppf(0.975, 1)) * math.sqrt(0.5 / 2)
+    assert (found.basis, found.value, found.n) == ("paired by split", 1.5, 2)
+    assert found.high - found.low == pytest.approx(2 * half)
+
+
+def test_without_two_common_seeds_the_means_are_subtracted():
+    found = difference(keyed([1.0, 2.0]), keyed([3.0]))
+    assert (found.basis, found.value, found.low, found.n) == ("means", -1.5, None, 1)
+
+
+def test_splits_that_only_the_forest_was_run_on_do_not_count():
+    found = difference(keyed([1.0, 2.0]), keyed([3.0], split=0) | keyed([100.0], split=1))
+    assert found.value == -1.5
+
+
+def test_a_forest_that_was_not_run_on_a_split_is_not_compared():
+    assert difference(keyed([1.0], split=0) | keyed([1.0], split=1), keyed([3.0], split=0)) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ([(0, 0, 0)], "-"),
+        ([(0, 0, 0), (0, 0, 1)], "head seed"),
+        ([(0, 0, 0), (0, 1, 0)], "split"),
+        ([(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1)], "head seed x split"),
+        ([(0, 0, 0), (1, 1, 1)], "pre-training seed x head seed x split"),
+    ],
+)
+def test_what_the_replicates_vary_is_named(keys, words):
+    assert what_varies(Key(*key) for key in keys) == words
