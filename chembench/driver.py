@@ -1,0 +1,213 @@
+"""One sweep from its space to its boards: prepare, run, record, render."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, get_args
+
+from chembench.errors import ConfigError
+from chembench.paths import CachePaths, SweepPaths, write_json, written_whole
+from chembench.registry import RUNNERS
+from chembench.specs import Kind
+from chembench.sweep.inputs import Prepared, prepare
+from chembench.sweep.ledger import Ledger, SweepState, read_state
+from chembench.sweep.plan import Plan, make_plan
+from chembench.sweep.plugin import Engine
+from chembench.sweep.running import RunnerOptions, check_fits, local_node
+from chembench.sweep.space import Space
+
+PACKAGES = (
+    "chembench-sweeps",
+    "torch",
+    "transformers",
+    "peft",
+    "rdkit",
+    "deepchem",
+    "scikit-learn",
+    "optuna",
+    "ray",
+    "mlflow",
+    "numpy",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """How one sweep is driven."""
+
+    space: Space
+    paths: SweepPaths
+    cache: CachePaths
+    data_dir: Path
+    runner: str
+    ray_address: str
+    max_concurrent: int | None
+    tracking_uri: str | None
+    show_progress: bool
+    command: tuple[str, ...]
+
+
+def drive(settings: Drive) -> None:
+    """Run the sweep to its end, or go on with it.
+
+    Raises:
+        ConfigError: if the folder holds another space, another driver is at work, or resources are missing.
+        DataError: if an input cannot be used.
+    """
+    paths = settings.paths
+    if paths.ledger.is_file() and _is_done(settings, read_state(paths)):
+        write_boards(paths)
+        return
+    _check_local(settings)
+    plan = make_plan(settings.space)
+    from chembench.progress import View
+
+    with Ledger(paths) as ledger, View(settings.show_progress) as view:
+        _require_same_space(settings.space, ledger.state)
+        prepared = prepare(settings.space, settings.cache, settings.data_dir, _workers(settings), view.say)
+        if not ledger.state.name:
+            _open(settings, plan, prepared, ledger)
+        with _tracked(settings, view.say):
+            engine = Engine(settings.space, prepared, settings.cache, ledger)
+            view.watch(ledger.state)
+            options = RunnerOptions(settings.ray_address, settings.max_concurrent)
+            RUNNERS.load(settings.runner)(engine, options, view.refresh)
+            write_boards(paths)
+
+
+def write_boards(paths: SweepPaths) -> None:
+    """Boards and rows of the sweep as files."""
+    from chembench.report import render
+
+    render.write_boards(render.boards_from_state(read_state(paths)), paths.leaderboards)
+
+
+def _is_done(settings: Drive, state: SweepState) -> bool:
+    _require_same_space(settings.space, state)
+    return state.finished
+
+
+def _require_same_space(space: Space, state: SweepState) -> None:
+    """Refuse to go on in the folder of another space; the difference is shown.
+
+    Raises:
+        ConfigError: naming each setting that differs.
+    """
+    if not state.name or state.space_digest == space.digest:
+        return
+    before, now = _flat(state.header["identity"]), _flat(space.identity())
+    changed = [
+        f"{key}: {before.get(key, '(not set)')} there, {now.get(key, '(not set)')} here"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    ]
+    raise ConfigError(
+        [f"sweep '{state.name}' was started with another space; give this one a --name of its own", *changed[:10]]
+    )
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(data, dict):
+        return {
+            k: v for key, value in data.items() for k, v in _flat(value, f"{prefix}.{key}" if prefix else key).items()
+        }
+    return {prefix: data}
+
+
+def _check_local(settings: Drive) -> None:
+    """Resources of this machine, where the sweep is to run on it, before any time is spent."""
+    if settings.runner == "serial" or settings.ray_address == "local":
+        shapes = [settings.space.resources.shape(kind) for kind in get_args(Kind)]
+        check_fits(shapes, [local_node(any(shape.gpus for shape in shapes))])
+
+
+def _workers(settings: Drive) -> int:
+    cores = len(os.sched_getaffinity(0))
+    return cores if settings.max_concurrent is None else min(cores, settings.max_concurrent)
+
+
+def _open(settings: Drive, plan: Plan, prepared: Prepared, ledger: Ledger) -> None:
+    """The first event: everything the boards and trackers need to know of the sweep."""
+    import tomli_w
+
+    space = settings.space
+    with written_whole(settings.paths.space) as part:
+        part.write_text(tomli_w.dumps(space.as_data()))
+    environment = environment_now()
+    write_json(settings.paths.environment, environment)
+    tasks = {
+        name: {
+            "kind": task.kind,
+            "unit": task.unit,
+            "note": task.note,
+            "targets": list(task.targets),
+            "digest": task.digest,
+            "rows": task.rows,
+            "split": space.task_def(name).split,
+        }
+        for name, task in prepared.tasks.items()
+    }
+    header = {
+        "mode": space.mode,
+        "adaptive": space.is_adaptive,
+        "tasks": tasks,
+        "confirm": space.confirm.model_dump(mode="json"),
+        "search_trials": space.search.trials,
+        "cells": [{"name": c.name, "parameters": c.parameters} for c in plan.cells],
+        "control_cells": [{"name": c.name, "parameters": c.parameters} for c in plan.control_cells],
+        "infeasible": list(plan.infeasible),
+        "baselines": list(space.controls.baselines),
+        "expected": dict(plan.items),
+        "workers": _workers(settings),
+        "identity": space.identity(),
+        "space": space.as_data(),
+        "corpus": {
+            "digest": prepared.corpus.digest,
+            "train": prepared.corpus.train,
+            "validation": prepared.corpus.validation,
+        }
+        if prepared.corpus
+        else None,
+        "tracking_uri": settings.tracking_uri,
+        "command": list(settings.command),
+        "versions": environment["versions"],
+        "at": time.time(),
+    }
+    event = {"event": "sweep", "name": settings.paths.root.name, "space_digest": space.digest, "header": header}
+    ledger.append(event)
+
+
+def environment_now() -> dict[str, Any]:
+    """Versions and machine, for the record."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": len(os.sched_getaffinity(0)),
+    }
+
+
+@contextmanager
+def _tracked(settings: Drive, say: Any) -> Iterator[None]:
+    """MLflow is kept up to date by a process beside this one; it never holds the sweep up."""
+    from chembench.tracking.mlflow_sync import finish, start_beside
+
+    process = start_beside(settings.paths.root, settings.tracking_uri)
+    try:
+        yield
+    finally:
+        say(finish(process, settings.paths.root, seconds=30).message)

@@ -1,0 +1,113 @@
+"""The cells of a space: which combinations are compared, and in which order they are visited."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+from chembench.chem.tokens import SmilesTokenizer, Tokenizer, load_tokenizer, paper_substitute, require_lossless
+from chembench.config import stable_seed
+from chembench.errors import ConfigError
+from chembench.models.sizes import resolve
+from chembench.specs import Cell, ModelSpec
+from chembench.sweep.space import GRID_AXES, Space
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What a model needs to know of the tokenizer."""
+
+    size: int
+    pad_id: int
+    bos_id: int
+    eos_id: int
+
+
+def vocabulary_of(space: Space) -> tuple[Tokenizer, Vocabulary]:
+    """The tokenizer of a space and what models need of it; reads no corpus.
+
+    Raises:
+        ConfigError: if a named file is missing.
+        DataError: if the tokenizer is lossy and that is not allowed.
+    """
+    table = space.tokenizer
+    if table.file:
+        path = Path(space._base or ".") / Path(table.file).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"tokenizer.file {table.file} does not exist; give a Hugging Face tokenizer.json")
+        tokenizer = load_tokenizer(path)
+    else:
+        tokenizer = paper_substitute() if table.name == "paper_substitute" else SmilesTokenizer()
+    if not table.allow_lossy:
+        require_lossless(tokenizer, [])
+    ids = Vocabulary(len(tokenizer.vocabulary), tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)
+    return tokenizer, ids
+
+
+def grid_cells(space: Space) -> list[Cell]:
+    """Every combination of the axes, in hash-shuffled order: a grid stopped half-way is a balanced sample.
+
+    For an adaptive space: every cell the sampler can reach, ``molecules = 0`` included.
+    """
+    values = dict(space.grid)
+    for axis, parameter in space.axes.items():
+        values[axis] = parameter.choice or (parameter.fixed if parameter.fixed is not None else 0,)
+    extra = sorted(set(values) - set(GRID_AXES))
+    cells = [
+        Cell(
+            architecture=str(architecture),
+            size=str(size),
+            molecules=int(molecules),
+            settings=dict(zip(extra, settings, strict=True)),
+        )
+        for architecture, size, molecules, *settings in itertools.product(
+            *(values[axis] for axis in GRID_AXES), *(values[axis] for axis in extra)
+        )
+    ]
+    return sorted(cells, key=lambda cell: stable_seed(space.seed, "cell", cell.name))
+
+
+def control_cells(space: Space) -> list[Cell]:
+    """The from-scratch twins: one per architecture, size and fine-tuning setting of the grid."""
+    if space.is_adaptive or not space.controls.from_scratch:
+        return []
+    twins = {}
+    for cell in grid_cells(space):
+        kept = {key: value for key, value in cell.settings.items() if not key.startswith("pretrain.")}
+        twin = cell.model_copy(update={"molecules": 0, "settings": kept})
+        twins[twin.name] = twin
+    return sorted(twins.values(), key=lambda cell: stable_seed(space.seed, "cell", cell.name))
+
+
+def model_of(space: Space, cell: Cell, vocabulary: Vocabulary) -> ModelSpec:
+    """The backbone of a cell, resolved to its dimensions.
+
+    Raises:
+        ConfigError: if the size cannot be built for the architecture; the text says why.
+    """
+    return resolve(
+        cell.architecture,
+        cell.size,
+        vocabulary=vocabulary.size,
+        max_length=space.tokenizer.max_length,
+        pad_id=vocabulary.pad_id,
+        bos_id=vocabulary.bos_id,
+        eos_id=vocabulary.eos_id,
+        pooling=space.pooling,
+    )
+
+
+def split_feasible(
+    space: Space, cells: list[Cell], vocabulary: Vocabulary
+) -> tuple[list[Cell], list[tuple[Cell, str]]]:
+    """The cells that can be built, and the others with the reason."""
+    feasible, infeasible = [], []
+    for cell in cells:
+        try:
+            model_of(space, cell, vocabulary)
+        except ConfigError as error:
+            infeasible.append((cell, str(error)))
+        else:
+            feasible.append(cell)
+    return feasible, infeasible

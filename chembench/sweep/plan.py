@@ -1,0 +1,250 @@
+"""What a sweep would do and cost, before anything runs; reads neither corpus nor task files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from chembench.chem.descriptors import descriptor_names
+from chembench.config import Spec
+from chembench.errors import ChembenchError, ConfigError
+from chembench.models.sizes import count_parameters, flops_per_token
+from chembench.specs import Cell, Kind, Precision
+from chembench.sweep.cells import Vocabulary, control_cells, grid_cells, model_of, split_feasible, vocabulary_of
+from chembench.sweep.space import Space
+
+TOKENS_PER_MOLECULE = 45.0
+"""Mean length of drug-like SMILES in tokens, start and end included."""
+
+TASK_ROWS = {
+    "delaney": 1128,
+    "bace_regression": 1513,
+    "bace_classification": 1513,
+    "lipo": 4200,
+    "hiv": 41127,
+    "tox21": 7831,
+    "tox21_sr_p53": 6774,
+    "bbbp": 2050,
+    "clintox": 1484,
+    "freesolv": 642,
+    "sider": 1427,
+    "freewilson_pic50": 1017,
+    "freewilson_active": 1017,
+}
+"""Rows of the built-in tasks, for the forecast only."""
+OWN_TASK_ROWS = 2000
+"""Assumed for a task of the user's, whose file is not read here."""
+
+FLOPS_PER_SECOND: dict[tuple[str, Precision], float] = {
+    ("cpu", "fp32"): 40e9,
+    ("cpu", "bf16"): 70e9,
+    ("gpu", "fp32"): 30e12,
+    ("gpu", "bf16"): 150e12,
+}
+"""Assumed useful rate of one CPU core and of one data-centre GPU."""
+
+
+class PlannedCell(Spec):
+    """One combination and what it costs to pre-train once."""
+
+    name: str
+    architecture: str
+    size: str
+    molecules: int
+    settings: dict[str, str | bool | int | float]
+    parameters: int
+    """Backbone and pre-training head, exact."""
+    precision: Precision
+    pretrain_flops: float
+
+
+class Plan(Spec):
+    """The forecast of a sweep; in an adaptive space the counts are upper bounds and ``cells`` is empty."""
+
+    space: str
+    space_digest: str
+    mode: str
+    adaptive: bool
+    cells: tuple[PlannedCell, ...]
+    control_cells: tuple[PlannedCell, ...]
+    candidate_cells: tuple[PlannedCell, ...]
+    """Cells that the sampler of an adaptive space can reach."""
+    infeasible: tuple[dict[str, str], ...]
+    tasks: tuple[dict[str, Any], ...]
+    items: dict[Kind, int]
+    pretrain_flops: float
+    finetune_flops: float
+    device: str
+    device_hours: float
+    disk_gb: float
+    notes: tuple[str, ...]
+
+    @property
+    def total_items(self) -> int:
+        return sum(self.items.values())
+
+    def as_data(self) -> dict[str, Any]:
+        """The plan as JSON values."""
+        return {**self.model_dump(mode="json"), "total_items": self.total_items}
+
+
+def make_plan(space: Space) -> Plan:
+    """The forecast for a checked space.
+
+    Raises:
+        ConfigError: if no cell of the space can be built.
+    """
+    _, vocabulary = vocabulary_of(space)
+    outputs = len(descriptor_names(space.labels.descriptors))
+    cells, infeasible = split_feasible(space, grid_cells(space), vocabulary)
+    controls, bad_controls = split_feasible(space, control_cells(space), vocabulary)
+    if not cells:
+        raise ConfigError(
+            [f"no cell of space '{space.name}' can be built", *(f"{c.name}: {why}" for c, why in infeasible)]
+        )
+    planned = tuple(_planned(space, cell, vocabulary, outputs) for cell in cells)
+    planned_controls = tuple(_planned(space, cell, vocabulary, outputs) for cell in controls)
+    items = _items(space, cells, controls)
+    finetune = _finetune_flops(space, [*planned, *planned_controls], items)
+    pretrain = _pretrain_flops(space, planned, items["pretrain"])
+    device = "gpu" if space.resources.gpus else "cpu"
+    hours = (pretrain / _rate(space, "pretrain", planned) + finetune / _rate(space, "search", planned)) / 3600
+    return Plan(
+        space=space.name,
+        space_digest=space.digest,
+        mode=space.mode,
+        adaptive=space.is_adaptive,
+        cells=() if space.is_adaptive else planned,
+        control_cells=planned_controls,
+        candidate_cells=planned if space.is_adaptive else (),
+        infeasible=tuple({"cell": cell.name, "reason": why} for cell, why in [*infeasible, *bad_controls]),
+        tasks=tuple({"task": name, "kind": space.task_def(name).kind, "rows": _rows(name)} for name in space.tasks),
+        items=items,
+        pretrain_flops=pretrain,
+        finetune_flops=finetune,
+        device=device,
+        device_hours=hours,
+        disk_gb=_disk_gb(space, planned, outputs, items),
+        notes=tuple(_notes(space)),
+    )
+
+
+def _planned(space: Space, cell: Cell, vocabulary: Vocabulary, outputs: int) -> PlannedCell:
+    model = model_of(space, cell, vocabulary)
+    per_molecule = flops_per_token(model, outputs, TOKENS_PER_MOLECULE) * TOKENS_PER_MOLECULE
+    fields = {**space.pretrain_fields(cell.architecture)}
+    fields |= {k.removeprefix("pretrain."): v for k, v in cell.settings.items() if k.startswith("pretrain.")}
+    steps, epochs = fields.get("steps"), fields.get("epochs")
+    passes = steps * fields.get("batch_size", 256) if steps else (epochs or 0) * cell.molecules
+    return PlannedCell(
+        name=cell.name,
+        architecture=cell.architecture,
+        size=cell.size,
+        molecules=cell.molecules,
+        settings=cell.settings,
+        parameters=count_parameters(model, outputs),
+        precision=space.resources.precision_for(model.hidden),
+        pretrain_flops=per_molecule * passes if cell.molecules else 0.0,
+    )
+
+
+def _items(space: Space, cells: list[Cell], controls: list[Cell]) -> dict[Kind, int]:
+    confirm = space.confirm
+    units = len(space.tasks) * (1 if space.is_adaptive else len(cells) + len(controls))
+    trained = [cell for cell in cells if not cell.is_control]
+    distinct = {
+        (c.name.split("+")[0], *sorted((k, v) for k, v in c.settings.items() if k.startswith("pretrain.")))
+        for c in trained
+    }
+    demanded = min(len(distinct), space.search.trials * len(space.tasks)) if space.is_adaptive else len(distinct)
+    top = min(confirm.rescore_top, space.search.trials)
+    per_task = sum(confirm.splits * (1 if b == "constant" else confirm.head_seeds) for b in space.controls.baselines)
+    return {
+        "pretrain": demanded * confirm.pretrain_seeds,
+        "search": units * space.search.trials,
+        "rescore": units * top * confirm.rescore_seeds if top > 1 else 0,
+        "confirm": units * confirm.pretrain_seeds * confirm.splits * confirm.head_seeds,
+        "baseline": len(space.tasks) * per_task,
+    }
+
+
+def _pretrain_flops(space: Space, planned: tuple[PlannedCell, ...], pretrainings: int) -> float:
+    """Of all cells once per seed; of the dearest that can be demanded in an adaptive space."""
+    dearest_first = sorted({c.name: c.pretrain_flops for c in planned if c.molecules}.values(), reverse=True)
+    seeds = space.confirm.pretrain_seeds
+    return seeds * sum(dearest_first[: pretrainings // seeds])
+
+
+def _finetune_flops(space: Space, planned: list[PlannedCell], items: dict[Kind, int]) -> float:
+    """All epochs of full fine-tuning, or one forward pass where every method is frozen; early stopping lowers it."""
+    _, vocabulary = vocabulary_of(space)
+    epochs = max(_largest(space, "max_epochs", 50), 1.0)
+    trials = items["search"] + items["rescore"] + items["confirm"]
+    per_epoch = 0.0
+    for cell in planned:
+        model = model_of(space, Cell(architecture=cell.architecture, size=cell.size, molecules=0), vocabulary)
+        per_molecule = flops_per_token(model, 1, TOKENS_PER_MOLECULE) * TOKENS_PER_MOLECULE
+        per_epoch += per_molecule * sum(_rows(task) for task in space.tasks) * (0.8 + 0.1 / 3)
+    mean_per_trial = per_epoch / (len(planned) * len(space.tasks))
+    is_frozen = _methods(space) <= {"linear_probe", "descriptor_probe"}
+    return mean_per_trial * trials * (1 / 3 if is_frozen else epochs)
+
+
+def _methods(space: Space) -> set[Any]:
+    if "finetune.method" in space.grid:
+        return set(space.grid["finetune.method"])
+    method = space.parameters.get("method")
+    return {"full"} if method is None else set(method.choice or (method.fixed,))
+
+
+def _largest(space: Space, field: str, default: float) -> float:
+    parameter = space.parameters.get(field)
+    if parameter is None:
+        return default
+    values = parameter.choice or tuple(v for v in (parameter.fixed, parameter.high) if v is not None)
+    return max(float(v) for v in values)
+
+
+def _rate(space: Space, kind: Kind, planned: tuple[PlannedCell, ...]) -> float:
+    shape = space.resources.shape(kind)
+    return FLOPS_PER_SECOND["gpu" if shape.gpus else "cpu", planned[0].precision]
+
+
+def _rows(task: str) -> int:
+    return TASK_ROWS.get(task, OWN_TASK_ROWS)
+
+
+def _disk_gb(space: Space, planned: tuple[PlannedCell, ...], outputs: int, items: dict[Kind, int]) -> float:
+    """Checkpoints, kept models (one per unit), shards."""
+    pretrained = sum(4.0 * c.parameters for c in planned if c.molecules) * space.confirm.pretrain_seeds
+    units = items["confirm"] / (space.confirm.pretrain_seeds * space.confirm.splits * space.confirm.head_seeds)
+    kept = units * 4.0 * sum(c.parameters for c in planned) / len(planned)
+    largest = max((c.molecules for c in planned), default=0)
+    shards = (largest + space.corpus.validation) * (TOKENS_PER_MOLECULE + 8 + 4 * outputs)
+    return (pretrained + kept + shards) / 1e9
+
+
+def _notes(space: Space) -> list[str]:
+    from chembench.data.sources import resolve
+
+    notes = []
+    base = Path(space._base or ".")
+    for name in space.corpus.files:
+        if "://" not in name:
+            try:
+                resolve([name], base)
+            except ChembenchError as error:
+                notes.append(f"corpus: {error}")
+    own = [name for name in space.tasks if name not in TASK_ROWS]
+    if own:
+        notes.append(f"rows of {', '.join(own)} are taken as {OWN_TASK_ROWS:,}")
+    if space.is_adaptive:
+        notes.append("adaptive: counts and costs are upper bounds; the sampler chooses the cells")
+    notes.append(
+        "device-hours assume full fine-tuning for all epochs at "
+        + ", ".join(
+            f"{rate / 1e9:,.0f} GFLOP/s ({device} {precision})"
+            for (device, precision), rate in FLOPS_PER_SECOND.items()
+        )
+    )
+    return notes

@@ -1,0 +1,151 @@
+"""From cells, recipes and seed indices to the exact specifications of items, and what each item reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from chembench.config import stable_seed
+from chembench.paths import CachePaths
+from chembench.specs import (
+    BaselineSpec,
+    Cell,
+    FinetuneSpec,
+    Inputs,
+    ModelSpec,
+    PretrainSpec,
+    TrialKind,
+    TrialSpec,
+)
+from chembench.sweep.cells import model_of
+from chembench.sweep.inputs import Prepared
+from chembench.sweep.parameters import Scalar
+from chembench.sweep.space import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Replicate:
+    """Indices of one replicate; the same for every cell, so that comparisons are paired."""
+
+    pretrain_seed: int = 0
+    split: int = 0
+    head_seed: int = 0
+
+
+@dataclass(slots=True)
+class Resolver:
+    """Writes specifications for one space and its prepared inputs."""
+
+    space: Space
+    prepared: Prepared
+    cache: CachePaths
+    _models: dict[str, ModelSpec] = field(default_factory=dict)
+
+    def model(self, cell: Cell) -> ModelSpec:
+        key = f"{cell.architecture} {cell.size}"
+        if key not in self._models:
+            self._models[key] = model_of(self.space, cell, self.prepared.vocabulary)
+        return self._models[key]
+
+    def recipe(self, cell: Cell, params: Mapping[str, Scalar]) -> FinetuneSpec:
+        """Fixed values, the cell's own settings and the drawn ``params``; inactive fields stand at their defaults."""
+        values: dict[str, Scalar | None] = {}
+        fixed = _settings(cell, "finetune")
+        known: dict[str, Scalar | None] = {**fixed, **params}
+        for name, parameter in self.space.parameters.items():
+            if not parameter.is_searched:
+                known.setdefault(name, parameter.fixed)
+        for name, parameter in self.space.parameters.items():
+            if parameter.is_active(known):
+                values[name] = known.get(name, parameter.fixed)
+        return FinetuneSpec.model_validate({**values, **fixed})
+
+    def pretrain(self, cell: Cell, pretrain_seed: int) -> PretrainSpec:
+        """The pre-training a cell with molecules stands on."""
+        shards, corpus = self.prepared.shards, self.prepared.corpus
+        assert shards is not None and corpus is not None
+        shape = self.space.resources.shape("pretrain")
+        model = self.model(cell)
+        fields = {**self.space.pretrain_fields(cell.architecture), **_settings(cell, "pretrain")}
+        return PretrainSpec.model_validate(
+            {
+                **fields,
+                "model": model,
+                "outputs": shards.outputs,
+                "molecules": cell.molecules,
+                "corpus": corpus.digest,
+                "labels": shards.labels_digest,
+                "tokenizer": self.prepared.tokenizer_digest,
+                "precision": self.space.resources.precision_for(model.hidden),
+                "threads": shape.threads,
+                "seed": stable_seed(self.space.seed, "pretrain", pretrain_seed),
+            }
+        )
+
+    def trial(self, kind: TrialKind, cell: Cell, task: str, recipe: FinetuneSpec, at: Replicate) -> TrialSpec:
+        """One fine-tuning; the sealed labels' digest stands in confirm trials only."""
+        prepared_task, split = self.prepared.tasks[task], self.prepared.splits[task, at.split]
+        model = self.model(cell)
+        pretrained = None if cell.is_control else self.pretrain(cell, at.pretrain_seed).digest
+        return TrialSpec(
+            kind=kind,
+            model=model,
+            pretrained=pretrained,
+            descriptors=self.prepared.shards.outputs if self.prepared.shards else 1,
+            init_seed=stable_seed(self.space.seed, "pretrain", at.pretrain_seed) if cell.is_control else 0,
+            tokenizer=self.prepared.tokenizer_digest,
+            task=task,
+            task_kind=prepared_task.kind,
+            targets=len(prepared_task.targets),
+            data=split.data,
+            test_rows=split.test_rows,
+            sealed=split.sealed if kind == "confirm" else None,
+            split=at.split,
+            finetune=recipe,
+            head_seed=stable_seed(self.space.seed, "head", kind, at.head_seed),
+            mask_missing=self.space.task_def(task).mask_missing,
+            precision=self.space.resources.precision_for(model.hidden),
+            threads=self.space.resources.shape(kind).threads,
+        )
+
+    def baseline(self, name: str, task: str, split_index: int, seed: int) -> BaselineSpec:
+        """One baseline on the rows that the trials of this split use."""
+        prepared_task, split = self.prepared.tasks[task], self.prepared.splits[task, split_index]
+        return BaselineSpec(
+            baseline=name,
+            descriptors=self.space.labels.descriptors,
+            task=task,
+            task_kind=prepared_task.kind,
+            targets=len(prepared_task.targets),
+            data=split.data,
+            test_rows=split.test_rows,
+            sealed=split.sealed,
+            split=split_index,
+            seed=stable_seed(self.space.seed, "baseline", seed),
+            threads=self.space.resources.shape("baseline").threads,
+        )
+
+    def inputs(self, spec: PretrainSpec | TrialSpec | BaselineSpec) -> Inputs:
+        """The folders an item reads; a search or rescore item is not told where the sealed labels are."""
+        tokenizer = str(self.prepared.tokenizer_folder)
+        if isinstance(spec, PretrainSpec):
+            shards = self.prepared.shards
+            assert shards is not None
+            return Inputs(
+                tokenizer=tokenizer,
+                shards=tuple(map(str, shards.train)),
+                validation_shards=tuple(map(str, shards.validation)),
+                statistics=str(shards.statistics),
+                checkpoint=str(self.cache.pretrained(spec.digest)),
+            )
+        split = self.prepared.splits[spec.task, spec.split]
+        sealed = str(split.sealed_folder) if spec.sealed else None
+        if isinstance(spec, BaselineSpec):
+            return Inputs(split=str(split.folder), sealed=sealed)
+        checkpoint = str(self.cache.pretrained(spec.pretrained)) if spec.pretrained else None
+        return Inputs(tokenizer=tokenizer, checkpoint=checkpoint, split=str(split.folder), sealed=sealed)
+
+
+def _settings(cell: Cell, table: str) -> dict[str, Scalar]:
+    prefix = f"{table}."
+    return {key.removeprefix(prefix): value for key, value in cell.settings.items() if key.startswith(prefix)}

@@ -1,0 +1,206 @@
+"""A search space: what a TOML file may say, checked whole, every mistake told at once with its place."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, PrivateAttr, field_validator
+
+from chembench.config import Spec, digest_of
+from chembench.data.catalog import TASKS, TaskDef
+from chembench.data.corpora import CorpusSpec
+from chembench.data.shards import LabelSpec
+from chembench.registry import ARCHITECTURES, BASELINES, PRUNERS, SAMPLERS
+from chembench.specs import Kind, Precision
+from chembench.sweep.parameters import Parameter, Scalar, as_toml, parse_parameter
+
+GRID_AXES = ("architecture", "size", "molecules")
+PRETRAIN_FIELDS = (
+    "objective",
+    "loss",
+    "learning_rate",
+    "weight_decay",
+    "warmup_fraction",
+    "epochs",
+    "steps",
+    "batch_size",
+    "dropout",
+    "attention_dropout",
+    "max_grad_norm",
+    "keep_every_epoch",
+)
+"""Fields of `PretrainSpec` that a space sets; the others follow from the cell and the data."""
+
+
+class TokenizerTable(Spec):
+    """``[tokenizer]``: which closed vocabulary spells the SMILES."""
+
+    name: Literal["opensmiles", "paper_substitute"] = "opensmiles"
+    file: str | None = None
+    """A Hugging Face ``tokenizer.json`` instead of ours; it must be lossless."""
+    allow_lossy: bool = False
+    """Legal in paper mode alone."""
+    max_length: PositiveInt = 512
+
+
+class SearchTable(Spec):
+    """``[search]``: what each study may spend."""
+
+    sampler: str = "tpe"
+    trials: PositiveInt
+    """Trials started per study: cell x task in a grid, task in an adaptive space."""
+    ask_window: PositiveInt = 4
+    """Asks of one window see the results of earlier windows only; parallelism inside a study is at most this."""
+    pruner: str = "none"
+    pruner_options: dict[str, Scalar] = {}
+    replacements: NonNegativeInt = 2
+    """Failed trials that a study may replace by new ones."""
+
+    @field_validator("sampler")
+    @classmethod
+    def _known_sampler(cls, value: str) -> str:
+        return SAMPLERS.require(value)
+
+    @field_validator("pruner")
+    @classmethod
+    def _known_pruner(cls, value: str) -> str:
+        return PRUNERS.require(value)
+
+
+class ConfirmTable(Spec):
+    """``[confirm]``: how the recipe is chosen, and the crossed replicates that open the test."""
+
+    rescore_top: PositiveInt = 2
+    rescore_seeds: NonNegativeInt = 1
+    """0: the best search trial is the recipe."""
+    pretrain_seeds: PositiveInt = 1
+    splits: PositiveInt = 1
+    head_seeds: PositiveInt = 3
+
+
+class ControlsTable(Spec):
+    """``[controls]``: what the cells are held against."""
+
+    from_scratch: bool = True
+    baselines: tuple[str, ...] = ("forest_ecfp4", "forest_descriptors", "constant")
+
+    @field_validator("baselines")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(BASELINES.require(name) for name in value)
+
+
+class ResourceShape(Spec):
+    """What one item of a kind needs from the machine."""
+
+    cpus: PositiveFloat = 1.0
+    gpus: NonNegativeFloat = 0.0
+    threads: PositiveInt = 1
+
+
+class ResourcesTable(Spec):
+    """``[resources]``: the default shape, with ``[resources.KIND]`` where a kind differs."""
+
+    cpus: PositiveFloat = 1.0
+    gpus: NonNegativeFloat = 0.0
+    threads: PositiveInt = 1
+    precision: Literal["fp32", "bf16", "auto"] = "auto"
+    """``auto``: bf16 from width 256 on, fp32 below; resolved when the plan is made, never from the device."""
+    pretrain: ResourceShape | None = None
+    search: ResourceShape | None = None
+    rescore: ResourceShape | None = None
+    confirm: ResourceShape | None = None
+    baseline: ResourceShape | None = None
+
+    def shape(self, kind: Kind) -> ResourceShape:
+        own: ResourceShape | None = getattr(self, kind)
+        return own or ResourceShape(cpus=self.cpus, gpus=self.gpus, threads=self.threads)
+
+    def precision_for(self, hidden: int) -> Precision:
+        """bf16 pays from width 256 on (measured on CPU: 1.4x at 384, 0.8x at 128)."""
+        if self.precision == "auto":
+            return "bf16" if hidden >= 256 else "fp32"
+        return self.precision
+
+
+class Space(Spec):
+    """Everything a sweep depends on. Read from TOML by `chembench.sweep.reading.read_space`."""
+
+    name: str
+    description: str = ""
+    mode: Literal["sound", "paper"] = "sound"
+    seed: NonNegativeInt = 0
+    tasks: Annotated[tuple[str, ...], Field(min_length=1)]
+    task: dict[str, TaskDef] = {}
+    corpus: CorpusSpec
+    labels: LabelSpec = LabelSpec()
+    tokenizer: TokenizerTable = TokenizerTable()
+    grid: dict[str, tuple[Scalar, ...]] = {}
+    """Axis -> values: ``architecture``, ``size``, ``molecules``, ``finetune.FIELD``, ``pretrain.FIELD``."""
+    model: dict[str, Any] = {}
+    """The axes that [grid] leaves out: a value, or a choice (which makes the space adaptive)."""
+    pooling: Literal["default", "mean"] = "default"
+    controls: ControlsTable = ControlsTable()
+    pretrain: dict[str, Any] = {}
+    """Values of `PretrainSpec` fields, and one table per architecture where they differ."""
+    finetune: dict[str, Any]
+    search: SearchTable
+    confirm: ConfirmTable = ConfirmTable()
+    resources: ResourcesTable = ResourcesTable()
+
+    _base: str = PrivateAttr(default="")
+    """Folder that relative paths in the file start from."""
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """The recipe: each field of [finetune], parsed."""
+        return {key: parse_parameter(raw, "finetune", key) for key, raw in self.finetune.items()}
+
+    @property
+    def axes(self) -> dict[str, Parameter]:
+        """The axes under [model], parsed."""
+        return {key: parse_parameter(raw, "model", key) for key, raw in self.model.items()}
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the sampler chooses the cell, too."""
+        return any(axis.is_searched for axis in self.axes.values())
+
+    def task_def(self, name: str) -> TaskDef:
+        """The definition of a task: the file's own table, or the built-in one."""
+        return self.task.get(name) or TASKS[name]
+
+    def pretrain_fields(self, architecture: str) -> dict[str, Any]:
+        """Fields of [pretrain] for one architecture, its own table winning."""
+        shared = {k: v for k, v in self.pretrain.items() if k not in ARCHITECTURES}
+        merged = {**shared, **self.pretrain.get(architecture, {})}
+        return {key: None if value == "none" else value for key, value in merged.items()}
+
+    def as_data(self) -> dict[str, Any]:
+        """The resolved space as TOML-able values, every default written out."""
+        data = self.model_dump(mode="json", exclude_none=True)
+        data["finetune"] = {key: as_toml(p) for key, p in self.parameters.items()}
+        data["model"] = {key: as_toml(p) for key, p in self.axes.items()}
+        grid: dict[str, Any] = {}
+        for axis, values in self.grid.items():
+            table, _, key = axis.rpartition(".")
+            (grid.setdefault(table, {}) if table else grid)[key] = list(values)
+        data["grid"] = grid
+        data["task"] = {name: self.task_def(name).model_dump(mode="json", exclude_none=True) for name in self.tasks}
+        return {key: value for key, value in data.items() if value not in ({}, None)}
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a sweep to go on: all but names, descriptions and shares of the machine."""
+        data = self.as_data()
+        data.pop("description", None)
+        data.pop("name")
+        resources: dict[str, str] = {"precision": self.resources.precision}
+        for kind in ("pretrain", "search", "rescore", "confirm", "baseline"):
+            resources[f"{kind}.threads"] = str(self.resources.shape(kind).threads)
+        data["resources"] = resources
+        return data
+
+    @property
+    def digest(self) -> str:
+        """Of everything that decides results; see `identity`."""
+        return digest_of(self.identity())
