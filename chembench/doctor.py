@@ -182,7 +182,7 @@ def check_spaces() -> Check:
 
 def check_data(data_dir: Path) -> Check:
     """Which raw files of the built-in tasks are already here."""
-    from chembench.data.tasks import TASKS
+    from chembench.data.catalog import TASKS
 
     files = {name: task.file for name, task in TASKS.items() if task.source.startswith("deepchem:") and task.file}
     present = sorted(name for name, file in files.items() if (data_dir / file).is_file())

@@ -17,9 +17,10 @@ def plan_text(plan: Plan, width: int | None = None) -> str:
     least = "at most " if plan.adaptive else ""
     count = len(plan.candidate_cells if plan.adaptive else plan.cells)
     kind = "cells in reach of the sampler" if plan.adaptive else "cells"
+    tasks = f"{len(plan.tasks)} task{'s' * (len(plan.tasks) != 1)}"
     blocks = [
-        f"{plan.space} ({plan.mode} mode, digest {plan.digest}): {count} {kind}, "
-        f"{len(plan.control_cells)} from scratch, {len(plan.tasks)} tasks, {least}{plan.total_items} items",
+        f"{plan.space} ({plan.mode} mode, digest {plan.space_digest}): {count} {kind}, "
+        f"{len(plan.control_cells)} from scratch, {tasks}, {least}{plan.total_items} items",
         _cells(plan.candidate_cells if plan.adaptive else plan.cells, width),
         _cells(plan.control_cells, width),
         table(

@@ -1,0 +1,351 @@
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+import chembench
+from chembench import api, cli
+from chembench.errors import ConfigError, DataError
+from chembench.paths import spaces_dir
+
+HEAVY = {"torch", "transformers", "ray", "optuna", "mlflow", "rdkit", "deepchem", "pandas", "peft", "sklearn", "rich"}
+
+OPTIONS = {
+    "spaces": {"-f", "--format"},
+    "plan": {"--space", "--set", "-f", "--format"},
+    "sweep": {
+        "--space", "--set", "--name", "--out", "--runner", "--ray-address", "--data-dir", "--cache-dir",
+        "--tracking-uri", "--max-concurrent", "--quiet",
+    },
+    "status": {"--out", "-f", "--format"},
+    "leaderboard": {"--out", "-f", "--format"},
+    "show": {"--out", "-f", "--format"},
+    "predict": {"--task", "--model", "--input", "--smiles-column", "--output", "--out"},
+    "ui": {"--out", "--tracking-uri", "--port"},
+    "doctor": {"--out", "--data-dir", "--cache-dir", "-f", "--format"},
+}  # fmt: skip
+"""Every verb and option there is: adding one is a decision."""
+
+
+@pytest.fixture(autouse=True)
+def own_places(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHEMBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("CHEMBENCH_DEBUG", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["spaces"], ["spaces", "quickstart"], ["swep"]])
+def test_light_commands_import_nothing_heavy(arguments):
+    code = f"import sys; from chembench.cli import run; run({arguments!r}); print(); print(*sys.modules)"
+    loaded = set(python(code).splitlines()[-1].split())
+    assert "chembench.cli" in loaded
+    assert not HEAVY & loaded
+
+
+def test_the_verbs_and_options_are_these():
+    found = {
+        name: {flag for option in command.params if isinstance(option, click.Option) for flag in option.opts}
+        for name, command in cli.cli.commands.items()
+    }
+    assert found == OPTIONS
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_every_verb_and_option_says_what_it_does(verb):
+    command = cli.cli.commands[verb]
+    assert command.help
+    unsaid = {"--format", "--runner", "--port"}
+    assert not [
+        p.name for p in command.params if isinstance(p, click.Option) and not p.help and p.opts[-1] not in unsaid
+    ]
+
+
+def test_the_version_is_told(capsys):
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"chembench, version {chembench.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["swep"], "No such command 'swep'"),
+        (["plan"], "Missing option '--space'"),
+        (["plan", "--space", "quickstart", "-f", "yaml"], "'yaml' is not one of"),
+        (["sweep", "--space", "quickstart", "--runner", "rya"], "'rya' is not one of 'ray', 'serial'"),
+        (["sweep", "--space", "quickstart", "--max-concurrent", "0"], "0 is not in the range x>=1"),
+        (["spaces", "a", "b"], "spaces takes one NAME, got 2"),
+        (["spaces", "show"], "spaces takes one NAME, got 0"),
+        (["spaces", "quickstart", "-f", "csv"], "one space is shown as table (its TOML) or json, got csv"),
+        (["predict", "--input", "-"], "predict needs a SWEEP"),
+        (["predict", "s", "--model", ".", "--input", "in.smi"], "--model names the model by itself"),
+    ],
+)
+def test_wrong_usage_ends_with_2(arguments, text, capsys, tmp_path):
+    (tmp_path / "in.smi").write_text("CCO\n")
+    assert cli.run(arguments if "-" not in arguments else [*arguments[:-1], "in.smi"]) == 2
+    told = capsys.readouterr()
+    assert text in told.err
+    assert told.out == ""
+
+
+def test_the_spaces_are_listed(capsys):
+    assert cli.run(["spaces", "-f", "json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {s["name"] for s in listed} == {path.stem for path in spaces_dir().glob("*.toml")}
+    assert all(s["description"] and Path(s["path"]).is_file() for s in listed)
+
+
+@pytest.mark.parametrize("words", [["quickstart"], ["show", "quickstart"]])
+def test_a_space_is_shown_as_it_is_written(words, capsys):
+    assert cli.run(["spaces", *words]) == 0
+    assert capsys.readouterr().out == (spaces_dir() / "quickstart.toml").read_text()
+
+
+def test_a_space_is_shown_as_json_with_its_defaults(capsys):
+    assert cli.run(["spaces", "quickstart", "-f", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["mode"] == "sound"
+    assert "mode" not in tomllib.loads((spaces_dir() / "quickstart.toml").read_text())
+
+
+def test_an_unknown_space_is_refused_with_the_nearest(capsys):
+    assert cli.run(["plan", "--space", "quikstart"]) == 2
+    assert "Did you mean 'quickstart'?" in capsys.readouterr().err
+
+
+def test_several_mistakes_are_told_one_a_line(capsys):
+    wrong = ["--set", "search.trials=0", "--set", "confirm.head_seeds=0"]
+    assert cli.run(["plan", "--space", "quickstart", *wrong]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "search.trials" in lines[0] and "confirm.head_seeds" in lines[1]
+
+
+@pytest.mark.parametrize("space", ["quickstart", "full_adaptive"])
+def test_a_plan_is_printed(space, capsys):
+    assert cli.run(["plan", "--space", space]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"{space} (sound mode")
+    assert "device-hours" in text
+
+
+def test_a_plan_as_data_has_every_cell_with_its_parameters(capsys):
+    assert cli.run(["plan", "--space", "full_grid", "-f", "json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert len(plan["cells"]) == 18
+    assert all(cell["parameters"] > 10_000_000 for cell in plan["cells"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status", "nowhere"], ["leaderboard", "nowhere"], ["show", "nowhere", "abc"], ["ui", "nowhere"],
+        ["predict", "nowhere", "--task", "t", "--input", "in.smi"],
+    ],
+)  # fmt: skip
+def test_a_sweep_that_is_not_there_is_refused(arguments, capsys, tmp_path):
+    (tmp_path / "in.smi").write_text("CCO\n")
+    assert cli.run(arguments) == 2
+    assert "no sweep 'nowhere'" in capsys.readouterr().err
+
+
+def fail_with(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(("error", "code"), [(ConfigError(["first", "second"]), 2), (DataError("first\nsecond"), 1)])
+def test_our_errors_are_told_as_they_are(error, code, capsys, monkeypatch):
+    monkeypatch.setattr(api, "spaces", fail_with(error))
+    assert cli.run(["spaces"]) == code
+    assert capsys.readouterr() == ("", "first\nsecond\n")
+
+
+def test_a_bug_is_told_with_the_place_of_its_traceback(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(api, "spaces", fail_with(KeyError("surprise")))
+    assert cli.run(["spaces"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("this is a bug in chembench: KeyError: 'surprise'; the traceback is in ")
+    kept = Path(line.rpartition(" ")[2])
+    assert kept.is_relative_to(tmp_path / "cache")
+    assert "Traceback (most recent call last)" in kept.read_text()
+    assert "chembench spaces" in kept.read_text()
+
+
+def test_a_bug_is_told_also_where_nothing_can_be_written(capsys, monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("a file in the way")
+    monkeypatch.setattr(api, "spaces", fail_with(KeyError("surprise")))
+    assert cli.run(["spaces"]) == 1
+    told = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in told
+    assert "the traceback follows" in told
+
+
+@pytest.mark.parametrize("place", ["before", "after", "environment"])
+def test_tracebacks_are_printed_when_asked_for(place, capsys, monkeypatch):
+    monkeypatch.setattr(api, "spaces", fail_with(DataError("no data")))
+    if place == "environment":
+        monkeypatch.setenv("CHEMBENCH_DEBUG", "1")
+    arguments = {"before": ["--debug", "spaces"], "after": ["spaces", "--debug"], "environment": ["spaces"]}[place]
+    assert cli.run(arguments) == 1
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_with_4_and_the_command_to_go_on(capsys, monkeypatch):
+    monkeypatch.setattr(api, "sweep", fail_with(KeyboardInterrupt()))
+    arguments = ["sweep", "--space", "quickstart", "--set", "grid.molecules=[200, 400]"]
+    assert cli.run(arguments) == 4
+    told = capsys.readouterr().err.strip()
+    command = told.rpartition("Go on with: ")[2]
+    assert shlex.split(command) == ["chembench", *arguments]
+
+
+class Done:
+    """What a sweep leaves behind, as far as the command line looks at it."""
+
+    exit_code = 3
+    root = Path("/sweeps/quickstart")
+
+
+def test_a_sweep_hands_its_options_on_and_ends_with_the_sweeps_own_status(capsys, monkeypatch, tmp_path):
+    given = {}
+    monkeypatch.setattr(api, "sweep", lambda space, **options: (given.update(options, space=space), Done())[1])
+    arguments = [
+        "sweep", "--space", "quickstart", "--set", "search.trials=2", "--name", "mine", "--out", "there",
+        "--runner", "serial", "--max-concurrent", "1", "--cache-dir", "c", "--data-dir", "d",
+        "--tracking-uri", "sqlite:///x.db", "--quiet",
+    ]  # fmt: skip
+    assert cli.run(arguments) == 3
+    assert given.pop("space").search.trials == 2
+    assert given == {
+        "name": "mine",
+        "out": Path("there"),
+        "runner": "serial",
+        "ray_address": "local",
+        "data_dir": Path("d"),
+        "cache_dir": Path("c"),
+        "tracking_uri": "sqlite:///x.db",
+        "max_concurrent": 1,
+        "show_progress": False,
+        "command": ["chembench", *arguments],
+    }
+    assert capsys.readouterr().out.splitlines() == [
+        "boards: /sweeps/quickstart/leaderboards",
+        "MLflow: chembench ui /sweeps/quickstart",
+    ]
+
+
+class Lengths:
+    target_names = ("length",)
+
+    def predict(self, smiles):
+        return np.array([[len(text)] for text in smiles], dtype=np.float32)
+
+
+class View:
+    tracking_uri = "sqlite:////nowhere/mlflow.db"
+
+    def predictor(self, task=None, uid=None):
+        assert task == "delaney"
+        return Lengths()
+
+
+@pytest.fixture
+def a_sweep(monkeypatch):
+    monkeypatch.setattr(api, "open_sweep", lambda name, out="sweeps": View())
+
+
+@pytest.mark.usefixtures("a_sweep")
+def test_predictions_go_to_the_terminal_and_unreadable_rows_are_listed(capsys, tmp_path):
+    (tmp_path / "in.csv").write_text("id,smiles\n1,CCO\n2,bad1\n")
+    assert cli.run(["predict", "s", "--task", "delaney", "--input", "in.csv"]) == 0
+    told = capsys.readouterr()
+    assert told.out == "id,smiles,predicted_length\n1,CCO,3\n2,bad1,\n"
+    assert told.err.splitlines() == [
+        "1 of 2 SMILES do not parse; their predictions are empty:",
+        "  row 2: 'bad1'",
+    ]
+
+
+@pytest.mark.usefixtures("a_sweep")
+def test_predictions_are_written_to_a_file(capsys, tmp_path):
+    (tmp_path / "in.smi").write_text("CCO a\n" + "x\n" * 12)
+    assert cli.run(["predict", "s", "--task", "delaney", "--input", "in.smi", "--output", "out.csv"]) == 0
+    told = capsys.readouterr()
+    assert (tmp_path / "out.csv").read_text().splitlines()[:3] == ["smiles,name,predicted_length", "CCO,a,3", "x,,"]
+    assert told.out == ""
+    assert told.err.splitlines()[-1] == "  and 2 more"
+
+
+@pytest.mark.usefixtures("a_sweep")
+def test_molecules_are_read_from_standard_input(capsys, monkeypatch):
+    import io
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO("CCO\n"))
+    assert cli.run(["predict", "s", "--task", "delaney", "--input", "-"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "CCO,,3"
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "No such file"), (b"\xff\xfe\x00", "it is not UTF-8 text")])
+def test_an_input_that_cannot_be_read_is_refused(content, reason, capsys, tmp_path):
+    if content is not None:
+        (tmp_path / "in.csv").write_bytes(content)
+    assert cli.run(["predict", "s", "--task", "t", "--input", "in.csv"]) == 2
+    assert f"got 'in.csv': {reason}" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("a_sweep")
+def test_a_missing_database_is_no_reason_to_make_one(capsys):
+    assert cli.run(["ui", "s"]) == 2
+    assert "database must exist, /nowhere/mlflow.db does not" in capsys.readouterr().err
+
+
+def test_ui_becomes_mlflows_pages(monkeypatch, tmp_path):
+    (tmp_path / "mlflow.db").touch()
+    called = []
+    monkeypatch.setattr(os, "execvp", lambda program, command: called.append((program, command)))
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert cli.run(["ui", "--tracking-uri", uri, "--port", "5123"]) == 0
+    ((program, command),) = called
+    assert program == command[0]
+    assert command[command.index("--backend-store-uri") + 1] == uri
+    assert command[-2:] == ["--port", "5123"]
+
+
+def test_doctor_reports_as_data_and_fails_when_a_check_does(capsys):
+    code = cli.run(["doctor", "nowhere", "-f", "json"])
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
+    assert code == 1
+    assert {"python", "processors", "memory", "cache", "spaces", "data", "gpu", "ray", "sweep"} <= set(checks)
+    assert checks["sweep"]["state"] == "fail"
+    assert all(check["way_out"] for check in checks.values() if check["state"] != "ok")
+
+
+def test_ctrl_c_ends_the_process_with_4():
+    code = (
+        "import sys, time; from chembench import api, cli\n"
+        "def slow(*_, **__): print('begun', flush=True); time.sleep(60)\n"
+        "api.sweep = slow; cli.main(['sweep', '--space', 'quickstart'])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout.readline() == "begun\n"
+        time.sleep(0.05)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(10) == 4
+        assert "Go on with: chembench sweep --space quickstart" in run.stderr.read()
