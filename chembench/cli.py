@@ -172,7 +172,7 @@ def _print_boards(view: Sweep, form: str) -> None:
     """Every leaderboard and the pre-training board, in one form."""
     from chembench.report import render
 
-    boards = [*view.leaderboards().values(), view.pretrain_board()]
+    boards: list[render.Board] = [*view.leaderboards().values(), view.pretrain_board()]
     if form == "table":
         from rich.console import Console
 
