@@ -1,0 +1,100 @@
+"""Where training runs: the device, its threads, its random numbers, its precision. Nothing is chosen in silence."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from chembench.data.batches import Packing
+from chembench.errors import ConfigError, RunError
+from chembench.specs import Precision
+from chembench.training.hardware import DeviceName, is_out_of_memory
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that is there, and how much it is given at once."""
+
+    name: DeviceName
+    packing: Packing
+    """Micro-batches that suit it: large ones where a launch costs more than arithmetic."""
+    check_every: int
+    """Optimiser steps between looks at the loss; a look makes a GPU wait."""
+
+    @property
+    def torch(self) -> torch.device:
+        return torch.device(self.name)
+
+
+CPU = Device("cpu", Packing(token_budget=4096, pass_cost=256), check_every=1)
+CUDA = Device("cuda", Packing(token_budget=32768, pass_cost=16384), check_every=16)
+
+
+def resolve_device(name: DeviceName) -> Device:
+    """The device called ``name``.
+
+    Raises:
+        ConfigError: if a GPU is asked for and none is visible.
+    """
+    if name == "cpu":
+        return CPU
+    if not torch.cuda.is_available():
+        raise ConfigError("the item asks for a gpu, none is visible; choose a CPU space: quickstart, full_grid_tiny")
+    return CUDA
+
+
+@contextlib.contextmanager
+def threads_set(threads: int) -> Iterator[None]:
+    """Run the block on ``threads`` threads: they decide the order of sums, so they belong to the specification."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run the block with torch's generators started from ``seed``; they are as before afterwards."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def precision_set(precision: Precision, device: Device) -> Iterator[None]:
+    """Run forward passes of the block in ``precision``; weights and sums stay in fp32."""
+    with torch.autocast(device.name, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        yield
+
+
+@contextlib.contextmanager
+def memory_faults_told() -> Iterator[None]:
+    """Turn a device's or an allocator's lack of memory into `RunError` with cause ``oom``."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RunError(
+            f"training needs more memory than there is ({first_line}); take a smaller model or a larger device", "oom"
+        ) from error
+
+
+def generator_states() -> list[torch.Tensor]:
+    """States of torch's generators: the CPU's, then that of each GPU."""
+    of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return [torch.get_rng_state(), *of_gpus]
+
+
+def restore_generators(states: list[torch.Tensor]) -> None:
+    """Set torch's generators to what `generator_states` gave; GPUs that are not there now are left out."""
+    torch.set_rng_state(states[0])
+    if torch.cuda.is_available():
+        for index, state in enumerate(states[1 : 1 + torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(state, index)

@@ -1,0 +1,168 @@
+"""What pre-training and fine-tuning share: losses over measured labels, the optimiser step, forward passes.
+
+Axes: B molecules of a micro-batch, K labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from chembench.errors import RunError
+from chembench.specs import TrialSpec
+from chembench.training.device import Device
+from chembench.training.schedule import rate_factor
+
+Floats = NDArray[np.float32]
+LossName = Literal["l1", "mse", "huber", "bce"]
+ElementLoss = Callable[[Tensor, Tensor], Tensor]
+Report = Callable[[int, Mapping[str, float]], bool]
+"""Called after each epoch with its number and values; true means: stop now, pruned."""
+
+
+def element_loss(name: LossName, positive_weight_K: Tensor | None = None) -> ElementLoss:
+    """The loss of each single label, shape (B, K); Huber's turns linear at 1."""
+    if name == "bce":
+        return lambda logits, labels: functional.binary_cross_entropy_with_logits(
+            logits, labels, reduction="none", pos_weight=positive_weight_K
+        )
+    functions: dict[str, Callable[..., Tensor]] = {
+        "l1": functional.l1_loss,
+        "mse": functional.mse_loss,
+        "huber": functional.huber_loss,
+    }
+    function = functions[name]
+    return lambda predicted, labels: function(predicted, labels, reduction="none")
+
+
+def task_loss(spec: TrialSpec, labels_NM: NDArray[np.floating], device: Device) -> ElementLoss:
+    """The loss of each label; with ``class_weights`` a positive counts as many times as there are negatives to it."""
+    if spec.task_kind == "regression":
+        return element_loss(spec.finetune.loss)
+    if not spec.finetune.class_weights:
+        return element_loss("bce")
+    positives_M, negatives_M = (labels_NM > 0.5).sum(0), (labels_NM <= 0.5).sum(0)
+    weight_M = np.where((positives_M > 0) & (negatives_M > 0), negatives_M / np.maximum(positives_M, 1), 1.0)
+    return element_loss("bce", torch.tensor(weight_M, dtype=torch.float32, device=device.torch))
+
+
+def summed_loss(loss: ElementLoss, predicted_BK: Tensor, labels_BK: Tensor) -> Tensor:
+    """Sum of the losses of all labels that are not NaN, in fp32."""
+    known_BK = ~torch.isnan(labels_BK)
+    loss_BK = loss(predicted_BK.float(), torch.where(known_BK, labels_BK, 0.0))
+    return torch.where(known_BK, loss_BK, 0.0).sum()
+
+
+@dataclass(frozen=True, slots=True)
+class OptimiserSettings:
+    """How weights follow their gradients."""
+
+    learning_rate: float
+    weight_decay: float
+    warmup_fraction: float
+    max_grad_norm: float | None
+    total_steps: int
+
+
+class Stepper:
+    """AdamW under a schedule: many micro-batches in, one optimiser step out.
+
+    A step equals one pass over the whole batch: each micro-batch adds the sum of its losses, divided by the number of
+    known labels in the step. A step without any known label changes nothing but its place in the schedule.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], settings: OptimiserSettings, device: Device) -> None:
+        self.settings = settings
+        self.steps_done = 0
+        self._device = device
+        self._parameters = list(parameters)
+        self.optimiser = torch.optim.AdamW(
+            self._parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )  # fused: 0.2 ms instead of 1.2 ms a step for a model of width 64 on a CPU core
+        self._waiting: list[tuple[Tensor, int]] = []
+        self._loss_sum, self._labels = 0.0, 0
+
+    def step(self, forwards: Sequence[Callable[[], Tensor]], labels: Sequence[Floats], loss: ElementLoss) -> None:
+        """Take one step.
+
+        Args:
+            forwards: one call per micro-batch that gives its predictions, shape (B, K).
+            labels: their labels, NaN where unknown.
+            loss: of each single label.
+
+        Raises:
+            RunError: with cause ``nan`` if the loss is not finite.
+        """
+        known = sum(int(np.count_nonzero(~np.isnan(labels_BK))) for labels_BK in labels)
+        if known:
+            total = torch.zeros((), device=self._device.torch)
+            for forward, labels_BK in zip(forwards, labels, strict=True):
+                part = summed_loss(loss, forward(), to_device(labels_BK, self._device))
+                torch.autograd.backward(part / known)
+                total += part.detach()
+            self._follow_gradients()
+            self._waiting.append((total, known))
+        self.steps_done += 1
+        if self.steps_done % self._device.check_every == 0:
+            self._look()
+
+    def _follow_gradients(self) -> None:
+        if self.settings.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self._parameters, self.settings.max_grad_norm)
+        factor = rate_factor(self.steps_done, self.settings.total_steps, self.settings.warmup_fraction)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.settings.learning_rate * factor
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+
+    def _look(self) -> None:
+        for total, known in self._waiting:
+            value = float(total)
+            if not math.isfinite(value):
+                raise RunError(
+                    f"the training loss must stay finite, it is {value} at optimiser step {self.steps_done}; "
+                    "lower the learning rate or set max_grad_norm",
+                    "nan",
+                )
+            self._loss_sum += value
+            self._labels += known
+        self._waiting.clear()
+
+    @property
+    def running(self) -> tuple[float, int]:
+        """Sum of the losses, and number of labels, since the last `take_mean_loss`."""
+        self._look()
+        return self._loss_sum, self._labels
+
+    def go_on_from(self, steps_done: int, running: tuple[float, int]) -> None:
+        """Take over the place of an earlier attempt; the optimiser's state is loaded apart."""
+        self.steps_done = steps_done
+        self._loss_sum, self._labels = running
+
+    def take_mean_loss(self) -> float:
+        """Mean loss of the labels since the last call; 0 where there were none."""
+        loss_sum, labels = self.running
+        self._loss_sum, self._labels = 0.0, 0
+        return loss_sum / labels if labels else 0.0
+
+
+def to_device(values: Floats, device: Device) -> Tensor:
+    """``values`` as a float32 tensor on ``device``."""
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device.torch, non_blocking=True)
+
+
+def as_batch(
+    ids_BT: NDArray[np.integer], lengths_B: NDArray[np.integer], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Ids as int64 and the mask of real tokens, on ``device``."""
+    ids = torch.from_numpy(ids_BT.astype(np.int64, copy=False)).to(device, non_blocking=True)
+    lengths = torch.from_numpy(np.asarray(lengths_B, np.int64)).to(device, non_blocking=True)
+    return ids, torch.arange(ids.shape[1], device=device) < lengths[:, None]
