@@ -22,8 +22,6 @@ def _rounded(value: Any) -> Any:
         return round_float(value)
     if isinstance(value, tuple):
         return tuple(_rounded(v) for v in value)
-    if isinstance(value, dict):
-        return {key: _rounded(v) for key, v in value.items()}
     return value
 
 
@@ -55,7 +53,10 @@ def stable_seed(*parts: object) -> int:
 
 
 class Spec(BaseModel):
-    """A frozen value that says what to do; floats are rounded to 6 significant digits on creation."""
+    """A frozen value that says what to do; floats are rounded to 6 significant digits on creation.
+
+    Floats inside tables are left as they are: those of an outcome hold moments and scores.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
