@@ -227,16 +227,17 @@ def smiles_cells(source: Source, column: str | None) -> Iterator[str]:
 
 
 def _first_words(file: BinaryIO) -> Iterator[str]:
-    for line in io.TextIOWrapper(file, encoding="utf-8", errors="replace"):
-        words = line.split(maxsplit=1)
-        if words:
-            yield words[0]
+    with io.TextIOWrapper(file, encoding="utf-8", errors="replace") as text:
+        for line in text:
+            words = line.split(maxsplit=1)
+            if words:
+                yield words[0]
 
 
 def csv_rows(file: BinaryIO) -> Iterator[list[str]]:
     """The rows of a CSV file that are not blank."""
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
-    yield from (row for row in csv.reader(text) if row)
+    with io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="") as text:
+        yield from (row for row in csv.reader(text) if row)
 
 
 def _csv_cells(file: BinaryIO, column: str | None, name: str) -> Iterator[str]:
