@@ -85,3 +85,26 @@ SPLITTERS = Registry(
         "random": "chembench.data.splits:random_split",
     },
 )
+
+SAMPLERS = Registry(
+    "sampler",
+    {
+        "tpe": "optuna.samplers:TPESampler",
+        "random": "optuna.samplers:RandomSampler",
+        "gp": "optuna.samplers:GPSampler",
+        "nsgaii": "optuna.samplers:NSGAIISampler",
+        "grid": "chembench.sweep.study:grid_point",
+    },
+)
+
+PRUNERS = Registry(
+    "pruner",
+    {
+        "none": "optuna.pruners:NopPruner",
+        "median": "optuna.pruners:MedianPruner",
+        "percentile": "optuna.pruners:PercentilePruner",
+        "successive_halving": "optuna.pruners:SuccessiveHalvingPruner",
+        "hyperband": "optuna.pruners:HyperbandPruner",
+        "threshold": "optuna.pruners:ThresholdPruner",
+    },
+)

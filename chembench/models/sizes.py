@@ -93,13 +93,25 @@ def resolve(  # noqa: PLR0913 - the tokenizer's facts are plain keywords
     return spec
 
 
-def _dimensions(architecture: str, size: str) -> Dimensions:
+def require_size(size: str) -> tuple[int, int] | None:
+    """Width and layers of a size made by the pattern; none for a named size.
+
+    Raises:
+        UnknownNameError: if no size is called so.
+    """
     if size in SIZES:
-        return SIZES[size][architecture]
+        return None
     match = re.fullmatch(r"w([1-9][0-9]{0,4})x([1-9][0-9]{0,2})", size)
     if match is None:
         raise UnknownNameError("size", size, [*SIZES, PATTERN])
-    width, layers = int(match[1]), int(match[2])
+    return int(match[1]), int(match[2])
+
+
+def _dimensions(architecture: str, size: str) -> Dimensions:
+    made = require_size(size)
+    if made is None:
+        return SIZES[size][architecture]
+    width, layers = made
     heads = max(1, width // HEAD_WIDTH)
     if architecture == "bart":
         return Dimensions(width, 4 * width, (layers + 1) // 2, heads, decoder_layers=max(1, layers // 2))

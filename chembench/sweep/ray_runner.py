@@ -214,8 +214,8 @@ def _searcher(engine: Engine, room: Room, options: RunnerOptions, on_change: Cal
                 engine.tell(outcome_of(work))
                 on_change()
 
-        def __getstate__(self) -> dict[str, Any]:  # Tuner() pickles the searcher; nothing ever reads it back
-            return {}
+        def __reduce__(self) -> tuple[Any, ...]:  # Tuner() pickles the searcher; nothing ever reads it back
+            return dict, ()
 
         def save(self, checkpoint_path: str) -> None:
             """Nothing: the ledger is the state."""
