@@ -50,7 +50,7 @@ class Laptop:
             writer = csv.writer(file)
             writer.writerow(["smiles", "pIC50"])
             rings = ("c1ccccc1", "c1ccncc1", "C1CCCCC1", "c1ccc2ccccc2c1", "C1CCNCC1", "c1ccsc1", "c1ccoc1", "C1CCOCC1")
-            writer.writerows(("C" * size + ring, 4 + 0.2 * size) for ring in rings for size in range(1, 9))
+            writer.writerows((f"c1ccccc1{'C' * size}{ring}", 4 + 0.2 * size) for ring in rings for size in range(1, 9))
         (folder / "molecules.csv").write_text("id,smiles\n1,CCO\n2,nonsense\n3,c1ccccc1O\n")
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
