@@ -106,7 +106,7 @@ def _candidates(spec: TrialSpec, inputs: Inputs, fit: _Fit) -> Iterator[tuple[in
 class _Best:
     """The best epoch so far."""
 
-    rank: float = math.inf
+    rank: tuple[float, float] = (math.inf, math.inf)
     epoch: int = 0
     candidate: int = 0
     values: dict[str, float] = field(default_factory=dict)
@@ -199,7 +199,8 @@ class _Fit:
         values = {"train/loss": train_loss, "valid/loss": self._loss_of(outputs_NM), **self._scored(predicted_NM)}
         self.objectives.append(values["objective"])
         by_loss = self.spec.finetune.select_by == "loss" or self.spec.finetune.checkpoints == "every_epoch"
-        rank = values["valid/loss"] if by_loss else values["objective"]
+        # many epochs may share one ROC-AUC on a small validation set: the lower loss decides among them
+        rank = (0.0 if by_loss else values["objective"], values["valid/loss"])
         if rank < self.best.rank:
             weights = [parameter.detach().clone() for parameter in model.trainable_parameters()]
             self.best = _Best(rank, len(self.objectives), candidate, values, predicted_NM, weights, model)
