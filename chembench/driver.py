@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,10 +85,15 @@ def drive(settings: Drive) -> None:
 
 
 def write_boards(paths: SweepPaths) -> None:
-    """Boards and rows of the sweep as files."""
+    """Boards and rows of the sweep as files, in its folder and under ``reports/``, with what made them."""
     from chembench.report import render
 
-    render.write_boards(render.boards_from_state(read_state(paths)), paths.leaderboards)
+    boards = render.boards_from_state(read_state(paths))
+    render.write_boards(boards, paths.leaderboards)
+    render.write_boards(boards, paths.reports)
+    for file in (paths.space, paths.environment):
+        with written_whole(paths.reports / file.name) as part:
+            shutil.copyfile(file, part)
 
 
 def _is_done(settings: Drive, state: SweepState) -> bool:
@@ -140,7 +147,7 @@ def _open(settings: Drive, plan: Plan, prepared: Prepared, ledger: Ledger) -> No
     space = settings.space
     with written_whole(settings.paths.space) as part:
         part.write_text(tomli_w.dumps(space.as_data()))
-    environment = environment_now()
+    environment = {**environment_now(), "command": list(settings.command)}
     write_json(settings.paths.environment, environment)
     tasks = {
         name: {
@@ -196,8 +203,32 @@ def environment_now() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
+        "processor": _processor(),
         "cpus": len(os.sched_getaffinity(0)),
+        "commit": _commit(),
     }
+
+
+def _processor() -> str:
+    """The processor's model name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _commit() -> str:
+    """Commit of the checkout that runs, with ``+changes`` if it is not clean; ``not a checkout`` for a wheel."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return "not a checkout"
+    try:
+        head, dirty = (
+            subprocess.run(["git", "-C", str(here), *call], capture_output=True, text=True, check=True).stdout.strip()
+            for call in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "--", "chembench"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "git could not tell"
+    return f"{head}+changes" if dirty else head
 
 
 @contextmanager

@@ -225,6 +225,11 @@ class SweepPaths:
         return self.root / "leaderboards"
 
     @property
+    def reports(self) -> Path:
+        """Where boards are copied to, beside the folder that holds the sweeps."""
+        return self.root.parent.parent / "reports" / self.root.name
+
+    @property
     def log(self) -> Path:
         return self.root / "logs"
 
