@@ -31,10 +31,17 @@ class Cell(Spec):
     architecture: str
     size: str
     molecules: NonNegativeInt
+    settings: dict[str, str | bool | int | float] = {}
+    """Further axes of the grid, such as ``finetune.method``."""
 
     @property
     def name(self) -> str:
-        return f"{self.architecture}-{self.size}-{self.molecules or 'scratch'}"
+        base = f"{self.architecture}-{self.size}-{self.molecules or 'scratch'}"
+        return "+".join([base, *(f"{key.split('.')[-1]}={value}" for key, value in sorted(self.settings.items()))])
+
+    @property
+    def is_control(self) -> bool:
+        return self.molecules == 0
 
 
 class ModelSpec(Spec):
