@@ -247,6 +247,6 @@ def test_a_checkpoint_with_a_missing_or_broken_file_is_refused_by_name(world, tm
 
 
 def test_the_training_core_needs_neither_rdkit_nor_any_of_the_engine():
-    code = "import sys, chembench.training.pretrain; print(*sys.modules)"
+    code = "import sys; from chembench.training import finetune, fitted, pretrain; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"rdkit", "ray", "optuna", "mlflow", "sklearn", "deepchem", "pandas", "peft"} & set(loaded)
