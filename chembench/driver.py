@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from chembench.errors import ConfigError
 from chembench.paths import CachePaths, SweepPaths, write_json, written_whole
@@ -22,8 +22,14 @@ from chembench.sweep.inputs import Prepared, prepare
 from chembench.sweep.ledger import Ledger, SweepState, read_state
 from chembench.sweep.plan import Plan, make_plan
 from chembench.sweep.plugin import Engine
-from chembench.sweep.running import RunnerOptions, check_fits, local_node
+from chembench.sweep.running import RunnerOptions, check_fits, interrupted_by_sigterm, local_node
 from chembench.sweep.space import Space
+
+if TYPE_CHECKING:
+    from chembench.progress import View
+
+MLFLOW_SECONDS = 30.0
+"""How long MLflow is waited for at the end."""
 
 PACKAGES = (
     "chembench-sweeps",
@@ -70,17 +76,25 @@ def drive(settings: Drive) -> None:
     _check_local(settings)
     plan = make_plan(settings.space)
     from chembench.progress import View
+    from chembench.tracking.optuna_journal import OptunaJournal
 
-    with Ledger(paths) as ledger, View(settings.show_progress) as view:
+    with interrupted_by_sigterm(), Ledger(paths) as ledger, View(settings.show_progress) as view:
         _require_same_space(settings.space, ledger.state)
         prepared = prepare(settings.space, settings.cache, settings.data_dir, _workers(settings), view.say)
         if not ledger.state.name:
             _open(settings, plan, prepared, ledger)
-        with _tracked(settings, view.say):
+        with _tracked(settings, view):
             engine = Engine(settings.space, prepared, settings.cache, ledger)
+            journal = OptunaJournal(paths, settings.space)
             view.watch(ledger.state)
+
+            def on_change() -> None:
+                journal.update(ledger.state)
+                view.refresh()
+
+            on_change()
             options = RunnerOptions(settings.ray_address, settings.max_concurrent)
-            RUNNERS.load(settings.runner)(engine, options, view.refresh)
+            RUNNERS.load(settings.runner)(engine, options, on_change)
             write_boards(paths)
 
 
@@ -232,7 +246,7 @@ def _commit() -> str:
 
 
 @contextmanager
-def _tracked(settings: Drive, say: Any) -> Iterator[None]:
+def _tracked(settings: Drive, view: View) -> Iterator[None]:
     """MLflow is kept up to date by a process beside this one; it never holds the sweep up."""
     from chembench.tracking.mlflow_sync import finish, start_beside
 
@@ -240,4 +254,10 @@ def _tracked(settings: Drive, say: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        say(finish(process, settings.paths.root, seconds=30).message)
+        view.end()
+        view.say(f"MLflow: sending what is left, {MLFLOW_SECONDS:.0f} s at most")
+        report = finish(process, settings.paths.root, seconds=MLFLOW_SECONDS)
+        if report.unsent:
+            view.warn(f"warning: {report.message}")
+        else:
+            view.say("MLflow: every run, board and model is sent")

@@ -71,7 +71,7 @@ def ask(study: Study, ordinal: int, earlier: Sequence[Told]) -> dict[str, Scalar
         optuna_study = optuna.create_study(
             study_name=study.name, sampler=_sampler(study, ordinal), direction="minimize"
         )
-        distributions = {name: _distribution(p) for name, p in study.parameters.items() if p.is_searched}
+        distributions = {name: distribution(p) for name, p in study.parameters.items() if p.is_searched}
         for told in seen:
             optuna_study.add_trial(_frozen(told, distributions))
         trial = optuna_study.ask()
@@ -122,7 +122,8 @@ def _sampler(study: Study, ordinal: int) -> Any:
     return make(seed=seed, **options.get(study.sampler, {}))
 
 
-def _distribution(parameter: Parameter) -> Any:
+def distribution(parameter: Parameter) -> Any:
+    """The Optuna distribution of a searched parameter."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if parameter.choice is not None:
