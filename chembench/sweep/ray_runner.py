@@ -18,7 +18,7 @@ from typing import Any, get_args
 from chembench.errors import RunError
 from chembench.specs import Kind, Outcome, Work
 from chembench.sweep.plugin import Engine, read_outcome
-from chembench.sweep.running import RunnerOptions, check_fits
+from chembench.sweep.running import RunnerOptions, check_fits, interrupted_by_sigterm
 from chembench.sweep.space import ResourceShape
 
 HOLD_SECONDS = 0.5
@@ -51,9 +51,12 @@ def run_with_ray(engine: Engine, options: RunnerOptions, on_change: Callable[[],
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    with _cluster(options) as nodes:
-        check_fits([engine.shape(kind) for kind in get_args(Kind)], nodes)
-        _run_tune(engine, options, on_change, nodes)
+    try:
+        with _cluster(options) as nodes, interrupted_by_sigterm():  # ray.init has put its own handler
+            check_fits([engine.shape(kind) for kind in get_args(Kind)], nodes)
+            _run_tune(engine, options, on_change, nodes)
+    except SystemExit as ended:  # Ray's handler, before ours stood
+        raise KeyboardInterrupt from ended
     if not engine.done and not options.stop():
         raise RunError("ray tune ended although work is left; give the same command again to go on", "worker-lost")
 
