@@ -252,7 +252,7 @@ class Outcome(Spec):
     cause: Cause | None = None
     message: str = ""
     metrics: dict[str, float] = {}
-    """Determined by the specification: ``valid/rmse``, ``test/roc_auc``, ``objective``, ``best_epoch``, ``epochs``..."""
+    """Determined by the specification: ``valid/rmse``, ``test/roc_auc``, ``objective``, ``best_epoch``, ``epochs``."""
     objectives: tuple[float, ...] = ()
     """Validation objective after each epoch, lower is better (normalised RMSE or 1 - ROC-AUC)."""
     facts: dict[str, Any] = {}
