@@ -25,6 +25,8 @@ from chembench.paths import SweepPaths
 from chembench.specs import Cell, ItemSpec, Kind, Outcome
 
 SCHEMA = 1
+EVENTS = ("sweep", "item", "asked", "started", "lost", "result", "chosen", "opened", "finished")
+"""Every event a ledger may hold."""
 ItemStatus = Literal["waiting", "running", "finished", "pruned", "failed"]
 _SPEC: TypeAdapter[Any] = TypeAdapter(ItemSpec)
 
@@ -39,6 +41,8 @@ class ItemRecord:
     labels: dict[str, Any]
     attempt: int = 0
     """Attempts started."""
+    losses: int = 0
+    """Attempts whose worker was lost or preempted, so that the item was handed out again."""
     outcome: Outcome | None = None
     """Of the last attempt that ended."""
     status: ItemStatus = "waiting"
@@ -85,8 +89,23 @@ class SweepState:
     _asked_uids: set[str] = field(default_factory=set)
 
     def apply(self, event: Mapping[str, Any]) -> None:
-        """Fold one event in."""
-        getattr(self, f"_{event['event']}")(event)
+        """Fold one event in.
+
+        Raises:
+            DataError: if this version does not know the event, or it does not fit those before it.
+        """
+        name = event.get("event")
+        if name not in EVENTS:
+            raise DataError(
+                f"events are {', '.join(EVENTS)}, got {name!r}; read the sweep with the version that wrote it"
+            )
+        try:
+            getattr(self, f"_{name}")(event)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"event '{name}' does not fit those before it: {type(error).__name__} {error}; "
+                "restore the file from a copy, nothing was changed"
+            ) from error
         self.events += 1
 
     def _sweep(self, event: Mapping[str, Any]) -> None:
@@ -97,7 +116,7 @@ class SweepState:
     def _item(self, event: Mapping[str, Any]) -> None:
         spec = _SPEC.validate_python(event["spec"])
         cell = Cell.model_validate(event["cell"]) if event["cell"] else None
-        self.items[event["uid"]] = ItemRecord(event["uid"], spec, cell, dict(event["labels"]))
+        self.items.setdefault(event["uid"], ItemRecord(event["uid"], spec, cell, dict(event["labels"])))
         self.finished = False
 
     def _asked(self, event: Mapping[str, Any]) -> None:
@@ -117,6 +136,7 @@ class SweepState:
         outcome = Outcome.model_validate(event["outcome"])
         item = self.items[outcome.uid]
         item.outcome = outcome
+        item.losses += bool(event["again"])
         item.status = "waiting" if event["again"] else outcome.status
 
     def _chosen(self, event: Mapping[str, Any]) -> None:
@@ -180,9 +200,20 @@ def read_state(paths: SweepPaths) -> SweepState:
     if not paths.ledger.is_file():
         raise ConfigError(f"no sweep in {paths.root}; start one with `chembench sweep`, or give its folder")
     state = SweepState()
-    for _, event in read_events(paths.ledger):
-        state.apply(event)
+    _fold(paths.ledger, state)
     return state
+
+
+def _fold(path: Path, state: SweepState) -> int:
+    """Fold every whole event of the file into ``state``; the offset behind the last one is given back."""
+    end = 0
+    for number, (offset, event) in enumerate(read_events(path), 1):
+        try:
+            state.apply(event)
+        except DataError as error:
+            raise DataError(f"ledger {path}, line {number}: {error}") from error
+        end = offset
+    return end
 
 
 class Ledger:
@@ -200,10 +231,7 @@ class Ledger:
         self.state = SweepState()
         self._lock = _take_lock(paths)
         try:
-            end = 0
-            if paths.ledger.is_file():
-                for end, event in read_events(paths.ledger):  # noqa: B007 - the last offset is used below
-                    self.state.apply(event)
+            end = _fold(paths.ledger, self.state) if paths.ledger.is_file() else 0
             self._file = paths.ledger.open("ab")
             self._file.truncate(end)
         except BaseException:

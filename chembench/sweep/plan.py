@@ -11,6 +11,7 @@ from chembench.errors import ChembenchError, ConfigError
 from chembench.models.sizes import count_parameters, flops_per_token
 from chembench.specs import Cell, Kind, Precision
 from chembench.sweep.cells import Vocabulary, control_cells, grid_cells, model_of, split_feasible, vocabulary_of
+from chembench.sweep.resolve import settings_of
 from chembench.sweep.space import Space
 
 TOKENS_PER_MOLECULE = 45.0
@@ -133,7 +134,7 @@ def _planned(space: Space, cell: Cell, vocabulary: Vocabulary, outputs: int) -> 
     model = model_of(space, cell, vocabulary)
     per_molecule = flops_per_token(model, outputs, TOKENS_PER_MOLECULE) * TOKENS_PER_MOLECULE
     fields = {**space.pretrain_fields(cell.architecture)}
-    fields |= {k.removeprefix("pretrain."): v for k, v in cell.settings.items() if k.startswith("pretrain.")}
+    fields |= settings_of(cell, "pretrain")
     steps, epochs = fields.get("steps"), fields.get("epochs")
     passes = steps * fields.get("batch_size", 256) if steps else (epochs or 0) * cell.molecules
     return PlannedCell(
@@ -151,12 +152,8 @@ def _planned(space: Space, cell: Cell, vocabulary: Vocabulary, outputs: int) -> 
 def _items(space: Space, cells: list[Cell], controls: list[Cell]) -> dict[Kind, int]:
     confirm = space.confirm
     units = len(space.tasks) * (1 if space.is_adaptive else len(cells) + len(controls))
-    trained = [cell for cell in cells if not cell.is_control]
-    distinct = {
-        (c.name.split("+")[0], *sorted((k, v) for k, v in c.settings.items() if k.startswith("pretrain.")))
-        for c in trained
-    }
-    demanded = min(len(distinct), space.search.trials * len(space.tasks)) if space.is_adaptive else len(distinct)
+    distinct = len({_pretraining_name(cell) for cell in cells if not cell.is_control})
+    demanded = min(distinct, space.search.trials * len(space.tasks)) if space.is_adaptive else distinct
     top = min(confirm.rescore_top, space.search.trials)
     per_task = sum(confirm.splits * (1 if b == "constant" else confirm.head_seeds) for b in space.controls.baselines)
     return {
@@ -168,9 +165,19 @@ def _items(space: Space, cells: list[Cell], controls: list[Cell]) -> dict[Kind, 
     }
 
 
+def _pretraining_name(cell: Cell | PlannedCell) -> tuple[Any, ...]:
+    """Equal for two cells that stand on the same pre-training."""
+    own = sorted((key, value) for key, value in cell.settings.items() if key.startswith("pretrain."))
+    return (cell.architecture, cell.size, cell.molecules, *own)
+
+
+def _pretrained_once(planned: tuple[PlannedCell, ...]) -> list[PlannedCell]:
+    return list({_pretraining_name(cell): cell for cell in planned if cell.molecules}.values())
+
+
 def _pretrain_flops(space: Space, planned: tuple[PlannedCell, ...], pretrainings: int) -> float:
     """Of all cells once per seed; of the dearest that can be demanded in an adaptive space."""
-    dearest_first = sorted({c.name: c.pretrain_flops for c in planned if c.molecules}.values(), reverse=True)
+    dearest_first = sorted((cell.pretrain_flops for cell in _pretrained_once(planned)), reverse=True)
     seeds = space.confirm.pretrain_seeds
     return seeds * sum(dearest_first[: pretrainings // seeds])
 
@@ -198,6 +205,9 @@ def _methods(space: Space) -> set[Any]:
 
 
 def _largest(space: Space, field: str, default: float) -> float:
+    gridded = [float(value) for value in space.grid.get(f"finetune.{field}", ())]
+    if gridded:
+        return max(gridded)
     parameter = space.parameters.get(field)
     if parameter is None:
         return default
@@ -216,7 +226,7 @@ def _rows(task: str) -> int:
 
 def _disk_gb(space: Space, planned: tuple[PlannedCell, ...], outputs: int, items: dict[Kind, int]) -> float:
     """Checkpoints, kept models (one per unit), shards."""
-    pretrained = sum(4.0 * c.parameters for c in planned if c.molecules) * space.confirm.pretrain_seeds
+    pretrained = sum(4.0 * c.parameters for c in _pretrained_once(planned)) * space.confirm.pretrain_seeds
     units = items["confirm"] / (space.confirm.pretrain_seeds * space.confirm.splits * space.confirm.head_seeds)
     kept = units * 4.0 * sum(c.parameters for c in planned) / len(planned)
     largest = max((c.molecules for c in planned), default=0)

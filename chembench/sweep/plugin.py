@@ -19,19 +19,22 @@ from typing import Any
 from pydantic import ValidationError
 
 from chembench.config import stable_seed
+from chembench.errors import ConfigError
 from chembench.paths import CachePaths, SweepPaths
 from chembench.specs import Cell, Kind, Outcome, TrialSpec, Work
 from chembench.sweep.cells import control_cells, grid_cells, split_feasible
 from chembench.sweep.inputs import Prepared
 from chembench.sweep.ledger import ItemRecord, Ledger, SweepState
 from chembench.sweep.parameters import Parameter
-from chembench.sweep.resolve import Resolver
+from chembench.sweep.resolve import Resolver, settings_of
 from chembench.sweep.space import ResourceShape, Space
 from chembench.sweep.study import Study
 from chembench.sweep.units import Event, Unit, first_of
 
 MAX_ATTEMPTS = 3
-"""Attempts at an item whose worker was lost or preempted; other causes would only repeat."""
+"""Attempts at an item whose worker was lost or preempted; other causes would only repeat.
+
+An attempt that ended with its driver is not counted: that was not the item's doing."""
 
 AGAIN = ("worker-lost", "preempted")
 FIRST: tuple[Kind, ...] = ("confirm", "rescore", "search", "pretrain", "baseline")
@@ -50,6 +53,7 @@ class Engine:
         self.units = _units(space, self._resolver)
         self._watching: dict[str, list[Unit]] = {}
         self._fold_in_lost()
+        self._fail_orphans()
         for event in _baseline_events(self._resolver, self.state):
             ledger.append(event)
         self._advance(self.units)
@@ -84,16 +88,21 @@ class Engine:
 
         Returns:
             Whether it counted; a stale attempt and a second result of the same attempt do not.
+
+        Raises:
+            ConfigError: if a finished trial brings no objective.
         """
         item = self.state.items.get(outcome.uid)
         if item is None or item.status != "running" or item.attempt != outcome.attempt:
             return False
-        again = outcome.status == "failed" and outcome.cause in AGAIN and outcome.attempt < MAX_ATTEMPTS
-        self._ledger.append(
-            {"event": "result", "uid": item.uid, "again": again, "outcome": outcome.model_dump(mode="json")}
-        )
-        if item.kind == "pretrain" and outcome.status == "failed" and not again:
-            self._fail_dependents(item)
+        if isinstance(item.spec, TrialSpec) and outcome.status == "finished" and "objective" not in outcome.metrics:
+            raise ConfigError(
+                f"a finished trial needs metrics['objective'], lower is better, got {sorted(outcome.metrics)} "
+                f"for {item.uid}; tell it as failed if it has none"
+            )
+        self._record(item, outcome)
+        if self.state.items[outcome.uid].status == "failed":
+            self._fail_orphans()
         self._advance(self._watching.get(item.uid, ()))
         self._finish()
         return True
@@ -142,6 +151,8 @@ class Engine:
         for unit in list(units):
             while events := unit.advance(self.state):
                 for event in events:
+                    if event["event"] == "item" and event["uid"] in self.state.items:
+                        continue  # a pre-training that two trials of one batch need
                     self._ledger.append(event)
                     if event["event"] == "item":
                         self._fail_if_orphaned(self.state.items[event["uid"]])
@@ -150,16 +161,18 @@ class Engine:
                 if unit not in watching:
                     watching.append(unit)
 
-    def _fail_if_orphaned(self, item: ItemRecord) -> None:
-        """A trial registered after its pre-training had failed fails with it."""
+    def _fail_if_orphaned(self, item: ItemRecord) -> bool:
+        """Fail a waiting trial whose pre-training has failed."""
         needed = item.spec.pretrained if isinstance(item.spec, TrialSpec) else None
-        if needed is not None and self.state.items[needed].status == "failed":
-            self._fail(item, self.state.items[needed])
+        if needed is None or item.status != "waiting" or self.state.items[needed].status != "failed":
+            return False
+        self._fail(item, self.state.items[needed])
+        return True
 
-    def _fail_dependents(self, pretrain: ItemRecord) -> None:
+    def _fail_orphans(self) -> None:
+        """Fail every trial whose pre-training has failed, also one that an earlier driver left behind."""
         for item in list(self.state.items.values()):
-            if isinstance(item.spec, TrialSpec) and item.spec.pretrained == pretrain.uid and item.status == "waiting":
-                self._fail(item, pretrain)
+            if self._fail_if_orphaned(item):
                 self._advance(self._watching.get(item.uid, ()))
 
     def _fail(self, item: ItemRecord, pretrain: ItemRecord) -> None:
@@ -177,6 +190,13 @@ class Engine:
             {"event": "result", "uid": item.uid, "again": False, "outcome": outcome.model_dump(mode="json")}
         )
 
+    def _record(self, item: ItemRecord, outcome: Outcome) -> None:
+        """Write a result; an item whose worker was lost waits again, `MAX_ATTEMPTS` times in all."""
+        again = outcome.status == "failed" and outcome.cause in AGAIN and item.losses + 1 < MAX_ATTEMPTS
+        self._ledger.append(
+            {"event": "result", "uid": item.uid, "again": again, "outcome": outcome.model_dump(mode="json")}
+        )
+
     def _finish(self) -> None:
         if self.done and not self.state.finished:
             self._ledger.append({"event": "finished"})
@@ -188,9 +208,7 @@ class Engine:
                 continue
             outcome = read_outcome(self._paths.run(item.uid, item.attempt).result)
             if outcome is not None and outcome.uid == item.uid and outcome.attempt == item.attempt:
-                self._ledger.append(
-                    {"event": "result", "uid": item.uid, "again": False, "outcome": outcome.model_dump(mode="json")}
-                )
+                self._record(item, outcome)
             else:
                 self._ledger.append({"event": "lost", "uid": item.uid, "attempt": item.attempt})
 
@@ -207,6 +225,15 @@ def _units(space: Space, resolver: Resolver) -> list[Unit]:
     if space.is_adaptive:
         axes = {name: axis for name, axis in space.axes.items() if axis.is_searched}
         pairs: list[tuple[str, Cell | None, str, dict[str, Parameter]]]
+        _, infeasible = split_feasible(space, grid_cells(space), resolver.prepared.vocabulary)
+        if infeasible:
+            raise ConfigError(
+                [
+                    f"the sampler may draw every cell of space '{space.name}', {len(infeasible)} cannot be built; "
+                    "change the choices under [model]",
+                    *(f"{cell.name}: {why}" for cell, why in infeasible),
+                ]
+            )
         pairs = [(task, None, f"{task}", {**space.parameters, **axes}) for task in space.tasks]
     else:
         cells = [*grid_cells(space), *control_cells(space)]
@@ -214,8 +241,8 @@ def _units(space: Space, resolver: Resolver) -> list[Unit]:
         feasible.sort(key=lambda cell: stable_seed(space.seed, "cell", cell.name))
         pairs = []
         for cell in feasible:
-            own = {key.removeprefix("finetune.") for key in cell.settings if key.startswith("finetune.")}
-            recipe = {key: p for key, p in space.parameters.items() if key not in own}
+            own = {key: Parameter(fixed=value) for key, value in settings_of(cell, "finetune").items()}
+            recipe = {**space.parameters, **own}  # conditions may stand on the cell's own settings
             pairs += [(task, cell, f"{cell.name}/{task}", recipe) for task in space.tasks]
     return [
         Unit(

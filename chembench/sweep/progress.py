@@ -30,9 +30,9 @@ def status_of(state: SweepState) -> dict[str, Any]:
 
 
 def expected_items(state: SweepState) -> int:
-    """Items the whole sweep will have as planned; never fewer than are known."""
+    """Items the whole sweep will have as planned; never fewer than are known, and those alone at the end."""
     known = Counter(item.kind for item in state.items.values())
-    planned = state.header.get("expected", {})
+    planned = {} if state.finished else state.header.get("expected", {})
     return sum(max(known[kind], planned.get(kind, 0)) for kind in {*known, *planned})
 
 

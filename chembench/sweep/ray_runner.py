@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from chembench.errors import RunError
+from chembench.errors import ConfigError, RunError
 from chembench.specs import Kind, Outcome, Work
 from chembench.sweep.plugin import Engine, read_outcome
 from chembench.sweep.running import RunnerOptions, check_fits, interrupted_by_sigterm
@@ -74,7 +74,13 @@ def _cluster(options: RunnerOptions) -> Iterator[list[Mapping[str, float]]]:
         cpus = len(os.sched_getaffinity(0))
         arguments |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": temp_dir}
     with contextlib.redirect_stdout(sys.stderr):  # the raylet's messages about dead workers go to stdout
-        ray.init(**arguments)
+        try:
+            ray.init(**arguments)
+        except ConnectionError as error:
+            raise ConfigError(
+                f"ray must answer at '{options.ray_address}', it does not; correct --ray-address, give its "
+                f"RAY_AUTH_TOKEN if it asks for one, or leave --ray-address out"
+            ) from error
         try:
             nodes: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]
             yield [node["Resources"] for node in nodes if node["Alive"]]

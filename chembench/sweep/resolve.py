@@ -50,7 +50,7 @@ class Resolver:
     def recipe(self, cell: Cell, params: Mapping[str, Scalar]) -> FinetuneSpec:
         """Fixed values, the cell's own settings and the drawn ``params``; inactive fields stand at their defaults."""
         values: dict[str, Scalar | None] = {}
-        fixed = _settings(cell, "finetune")
+        fixed = settings_of(cell, "finetune")
         known: dict[str, Scalar | None] = {**fixed, **params}
         for name, parameter in self.space.parameters.items():
             if not parameter.is_searched:
@@ -66,7 +66,7 @@ class Resolver:
         assert shards is not None and corpus is not None
         shape = self.space.resources.shape("pretrain")
         model = self.model(cell)
-        fields = {**self.space.pretrain_fields(cell.architecture), **_settings(cell, "pretrain")}
+        fields = {**self.space.pretrain_fields(cell.architecture), **settings_of(cell, "pretrain")}
         return PretrainSpec.model_validate(
             {
                 **fields,
@@ -146,6 +146,8 @@ class Resolver:
         return Inputs(tokenizer=tokenizer, checkpoint=checkpoint, split=str(split.folder), sealed=sealed)
 
 
-def _settings(cell: Cell, table: str) -> dict[str, Scalar]:
+def settings_of(cell: Cell, table: str) -> dict[str, Scalar | None]:
+    """The cell's own values of the fields of ``table``; ``"none"`` stands for none."""
     prefix = f"{table}."
-    return {key.removeprefix(prefix): value for key, value in cell.settings.items() if key.startswith(prefix)}
+    own = {key.removeprefix(prefix): value for key, value in cell.settings.items() if key.startswith(prefix)}
+    return {key: None if value == "none" else value for key, value in own.items()}

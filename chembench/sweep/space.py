@@ -10,7 +10,8 @@ from chembench.config import Spec, digest_of
 from chembench.data.catalog import TASKS, TaskDef
 from chembench.data.corpora import CorpusSpec
 from chembench.data.shards import LabelSpec
-from chembench.registry import ARCHITECTURES, BASELINES, PRUNERS, SAMPLERS
+from chembench.errors import UnknownNameError
+from chembench.registry import ARCHITECTURES, BASELINES, PRUNERS, SAMPLERS, Registry
 from chembench.specs import Kind, Precision
 from chembench.sweep.parameters import Parameter, Scalar, as_toml, parse_parameter
 
@@ -30,6 +31,14 @@ PRETRAIN_FIELDS = (
     "keep_every_epoch",
 )
 """Fields of `PretrainSpec` that a space sets; the others follow from the cell and the data."""
+
+
+def _require(names: Registry, name: str) -> str:
+    """``name``, if it is known; pydantic gathers nothing but a ValueError."""
+    try:
+        return names.require(name)
+    except UnknownNameError as error:
+        raise ValueError(str(error)) from error
 
 
 class TokenizerTable(Spec):
@@ -59,12 +68,12 @@ class SearchTable(Spec):
     @field_validator("sampler")
     @classmethod
     def _known_sampler(cls, value: str) -> str:
-        return SAMPLERS.require(value)
+        return _require(SAMPLERS, value)
 
     @field_validator("pruner")
     @classmethod
     def _known_pruner(cls, value: str) -> str:
-        return PRUNERS.require(value)
+        return _require(PRUNERS, value)
 
 
 class ConfirmTable(Spec):
@@ -87,7 +96,7 @@ class ControlsTable(Spec):
     @field_validator("baselines")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(BASELINES.require(name) for name in value)
+        return tuple(_require(BASELINES, name) for name in value)
 
 
 class ResourceShape(Spec):

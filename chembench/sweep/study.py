@@ -51,6 +51,11 @@ class Study:
     def startup_trials(self) -> int:
         return max(1, min(4, self.trials // 3))
 
+    @property
+    def population(self) -> int:
+        """Trials of one generation of ``nsgaii``: a sixth of the budget, so that several generations follow."""
+        return max(4, min(50, self.trials // 6))
+
 
 def ask(study: Study, ordinal: int, earlier: Sequence[Told]) -> dict[str, Scalar]:
     """The values of ordinal k, of the searched parameters that are active.
@@ -72,8 +77,9 @@ def ask(study: Study, ordinal: int, earlier: Sequence[Told]) -> dict[str, Scalar
             study_name=study.name, sampler=_sampler(study, ordinal), direction="minimize"
         )
         distributions = {name: distribution(p) for name, p in study.parameters.items() if p.is_searched}
+        generations = _generations(study, seen)
         for told in seen:
-            optuna_study.add_trial(_frozen(told, distributions))
+            optuna_study.add_trial(_frozen(told, distributions, generations[told.ordinal]))
         trial = optuna_study.ask()
         return _draw(study.parameters, trial)
 
@@ -118,8 +124,26 @@ def ordered(parameters: Mapping[str, Parameter]) -> list[tuple[str, Parameter]]:
 def _sampler(study: Study, ordinal: int) -> Any:
     make = SAMPLERS.load(study.sampler)
     seed = stable_seed(study.seed, "ask", study.name, ordinal)
-    options = {"tpe": {"n_startup_trials": study.startup_trials}, "gp": {"n_startup_trials": study.startup_trials}}
+    options: dict[str, dict[str, Any]] = {
+        "tpe": {"n_startup_trials": study.startup_trials},
+        "gp": {"n_startup_trials": study.startup_trials, "warn_independent_sampling": False},
+        "nsgaii": {"population_size": study.population},
+    }
     return make(seed=seed, **options.get(study.sampler, {}))
+
+
+def _generations(study: Study, seen: Sequence[Told]) -> dict[int, int]:
+    """Generation of each trial for ``nsgaii``, which keeps it in its storage; without it every ask would be random.
+
+    A trial is of the newest generation that its ask saw, or of the next one if that was full.
+    """
+    generations: dict[int, int] = {}
+    for told in seen:
+        visible = [t for t in seen if t.ordinal < study.block_start(told.ordinal) and t.status == "finished"]
+        newest = max((generations[t.ordinal] for t in visible), default=0)
+        is_full = sum(generations[t.ordinal] == newest for t in visible) >= study.population
+        generations[told.ordinal] = newest + is_full
+    return generations
 
 
 def distribution(parameter: Parameter) -> Any:
@@ -134,7 +158,7 @@ def distribution(parameter: Parameter) -> Any:
     return FloatDistribution(parameter.low, parameter.high, parameter.log, parameter.step)
 
 
-def _frozen(told: Told, distributions: Mapping[str, Any]) -> Any:
+def _frozen(told: Told, distributions: Mapping[str, Any], generation: int) -> Any:
     from optuna.trial import TrialState, create_trial
 
     state = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[told.status]
@@ -147,6 +171,7 @@ def _frozen(told: Told, distributions: Mapping[str, Any]) -> Any:
         distributions={name: distributions[name] for name in told.params},
         value=value,
         intermediate_values=dict(enumerate(told.objectives)),
+        system_attrs={"NSGAIISampler:generation": generation},
     )
 
 
