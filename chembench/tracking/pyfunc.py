@@ -118,38 +118,33 @@ def log_fitted_model(client: MlflowClient, experiment: str, run_id: str, folder:
     Raises:
         TrackingError: if the folder holds no model, or MLflow fails.
     """
+    from chembench.training.fitted import FittedModel
+
+    targets = FittedModel.load(folder).target_names
     there = client.search_logged_models([experiment], filter_string=f"name = '{name}'")
-    for model in there:
-        if model.source_run_id == run_id and str(model.status) == "READY":
-            return str(model.model_uri)
-    made = client.create_logged_model(experiment, name=name, source_run_id=run_id, model_type="chembench")
+    made = next((model for model in there if model.source_run_id == run_id), None)
+    if made is not None and str(made.status) == "READY":
+        return str(made.model_uri)
+    if made is None:
+        made = client.create_logged_model(experiment, name=name, source_run_id=run_id, model_type="chembench")
     with tempfile.TemporaryDirectory() as place:
         target = Path(place) / "model"
-        save_fitted_model(folder, target, model_id=made.model_id, run_id=run_id)
+        _save(folder, target, targets, Model(run_id=run_id, model_id=made.model_id))
         client.log_model_artifacts(made.model_id, str(target))
     client.finalize_logged_model(made.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
     return str(made.model_uri)
 
 
-def save_fitted_model(folder: Path, target: Path, *, model_id: str | None = None, run_id: str | None = None) -> None:
-    """Write a fitted model as an MLflow model folder.
-
-    The signature names the outputs only: with an input schema MLflow refuses either lists or tables.
-
-    Raises:
-        DataError: if ``folder`` holds no fitted model.
-    """
-    from chembench.training.fitted import FittedModel
-
-    targets = FittedModel.load(folder).target_names
+def _save(folder: Path, target: Path, target_names: tuple[str, ...], model: Model) -> None:
+    """Write the MLflow folder. Its signature names the outputs only: an input schema would refuse lists or tables."""
     save_model(
         target,
-        mlflow_model=Model(run_id=run_id, model_id=model_id),
+        mlflow_model=model,
         python_model=str(CODE),
         artifacts={"fitted": str(folder)},
         code_paths=[str(PACKAGE)],
-        signature=ModelSignature(outputs=Schema([ColSpec("double", name) for name in targets])),
+        signature=ModelSignature(outputs=Schema([ColSpec("double", name) for name in target_names])),
         input_example=pandas.DataFrame({SMILES_COLUMN: list(EXAMPLE)}),
         pip_requirements=requirements(),
     )

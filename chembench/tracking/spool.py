@@ -316,7 +316,7 @@ def _artifacts(item: ItemRecord, folder: RunPaths) -> tuple[Path, ...]:
 
 
 def _interval(item: ItemRecord, folder: RunPaths) -> tuple[int, int]:
-    """Start and end in milliseconds, as measured; of a lost attempt, when its files were written."""
+    """Start and end in milliseconds, as measured; of an attempt that was lost, when its files were written."""
     measured = item.outcome.measured if item.outcome and item.outcome.attempt == item.attempt else {}
     if {"started_at", "ended_at"} <= measured.keys():
         return round(float(measured["started_at"]) * 1000), round(float(measured["ended_at"]) * 1000)

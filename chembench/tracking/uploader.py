@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from chembench.errors import ChembenchError
 from chembench.paths import SweepPaths
 from chembench.sweep.ledger import SweepState
-from chembench.sweep.winners import winners
 from chembench.tracking import spool
 from chembench.tracking.sent import Seen, SentFile, only_one
 from chembench.tracking.store import Store, TrackingError, open_store
@@ -136,8 +136,12 @@ class _Pass:
         for record in spool.records(self.state, self.paths, final=self.final):
             yield record.uid, partial(self._send, record)
         if self.state.finished:
+            from chembench.sweep.winners import winners
+
             for task, uid in winners(self.state).items():
-                yield f"model of {uid}", partial(self._serve, task, uid)
+                folder = self.paths.run(uid, self.state.items[uid].attempt).model
+                if folder.is_dir():
+                    yield f"model of {uid}", partial(self._serve, task, uid, folder)
         for group in self.experiments:
             yield spool.parent_uid(self.state.name, group), partial(self._close_parent, group)
 
@@ -208,7 +212,7 @@ class _Pass:
             new = [point for point in spool.points(record) if point.epoch not in there]
         if seen.status != "running":
             self.store.reopen(seen.run_id)
-        self._write(record, seen.run_id, new, is_known=is_known)
+        self._write(record, seen.run_id, new, is_known=is_known and seen.status == "running")
         epoch = max([point.epoch for point in new], default=seen.epoch if is_known else -1)
         self.sent.add(
             experiment.parent,
@@ -237,16 +241,14 @@ class _Pass:
             tags |= {"chembench.pretrain_run_id": seen.run_id} if seen else {}
         return tags
 
-    def _serve(self, task: str, uid: str) -> None:
+    def _serve(self, task: str, uid: str, folder: Path) -> None:
         """Log the winner's fitted model on its run, once."""
-        item = self.state.items[uid]
-        experiment = self.experiments[spool.group_of(item)]
+        experiment = self.experiments[spool.group_of(self.state.items[uid])]
         seen = self.sent.find(experiment.parent, uid)
         if seen is None:
             raise TrackingError(f"a model is served from a run in mlflow, that of '{uid}' was not sent; send again")
         if seen.extras:
             return
-        folder = self.paths.run(uid, item.attempt).model
         try:
             from chembench.tracking.pyfunc import log_fitted_model
 
