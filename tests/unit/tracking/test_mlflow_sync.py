@@ -252,14 +252,15 @@ def test_one_refused_run_does_not_hold_up_the_others(sweep, database, runs, monk
     assert SEARCH.digest not in runs()[REGRESSION]
 
 
-def test_a_new_database_is_filled_although_everything_was_sent_to_the_old_one(sweep, database, empty_database, client):
+def test_hints_of_another_store_or_of_a_lost_database_count_for_nothing(sweep, database, empty_database, runs):
     sync(sweep.paths.root, None, final=False)
-    other = f"sqlite:///{sweep.paths.root.parent / 'other.db'}"
-    (sweep.paths.root.parent / "other.db").write_bytes(empty_database.read_bytes())
-    assert sync(sweep.paths.root, other, final=False).sent == 7
-    Path(database.removeprefix("sqlite:///")).write_bytes(empty_database.read_bytes())
-    client._tracking_client.store.engine.dispose()
-    assert sync(sweep.paths.root, None, final=False).sent == 7
+    place = sweep.paths.root.parent
+    for name in ("another", "lost"):
+        (place / f"{name}.db").write_bytes(empty_database.read_bytes())
+    assert sync(sweep.paths.root, f"sqlite:///{place}/another.db", final=False).sent == 7
+    hints = sweep.paths.sent.read_text()
+    sweep.paths.sent.write_text(hints.replace("/mlflow.db", "/lost.db"))  # as if lost.db had been full and was deleted
+    assert sync(sweep.paths.root, f"sqlite:///{place}/lost.db", final=False).sent == 7
 
 
 def test_an_experiment_in_the_bin_is_refused_with_the_way_out(sweep, database, client):
