@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from chembench.report.rows import ResultRow
     from chembench.sweep.ledger import SweepState
     from chembench.sweep.plan import Plan
+    from chembench.sweep.plugin import Engine
     from chembench.training.fitted import FittedModel
 
 
@@ -250,11 +252,11 @@ def sweep(  # noqa: PLR0913 - the options of the command, each by keyword
     """
     from chembench.driver import Drive, drive
 
-    root = Path(out) / safe_name("sweep", name or space.name)
     RUNNERS.require(runner)
+    paths = _sweep_paths(space, name, out)
     settings = Drive(
         space=space,
-        paths=SweepPaths(root.resolve()),
+        paths=paths,
         cache=CachePaths(Path(cache_dir or default_cache()).resolve()),
         data_dir=Path(data_dir or default_data_dir()).resolve(),
         runner=runner,
@@ -265,7 +267,58 @@ def sweep(  # noqa: PLR0913 - the options of the command, each by keyword
         command=tuple(command or (Path(sys.argv[0]).name, *sys.argv[1:])),
     )
     drive(settings)
-    return Sweep(root.resolve())
+    return Sweep(paths.root)
+
+
+@contextmanager
+def open_engine(
+    space: Space,
+    *,
+    name: str | None = None,
+    out: str | Path = "sweeps",
+    data_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+) -> Iterator[Engine]:
+    """A sweep for a loop of your own, instead of `sweep`; the boards come out the same.
+
+    ::
+
+        with open_engine(space) as engine:
+            while not engine.done:
+                work = engine.ask()                 # none while everything left waits for what is in flight
+                engine.tell(run_item(work))         # chembench.trial.run_item, here or anywhere, in any order
+
+    Args:
+        space: a checked space.
+        name: of the sweep; the space's name by default.
+        out: folder that holds sweeps.
+        data_dir: raw task files; ``CHEMBENCH_DATA_DIR`` by default.
+        cache_dir: prepared data and checkpoints; ``CHEMBENCH_CACHE_DIR`` by default.
+
+    Raises:
+        ConfigError: if the sweep's folder holds another space, or another process drives it.
+        DataError: if an input cannot be used.
+    """
+    from chembench.driver import Drive, opened
+
+    settings = Drive(
+        space=space,
+        paths=_sweep_paths(space, name, out),
+        cache=CachePaths(Path(cache_dir or default_cache()).resolve()),
+        data_dir=Path(data_dir or default_data_dir()).resolve(),
+        runner="none",
+        ray_address="none",
+        max_concurrent=None,
+        tracking_uri=None,
+        show_progress=False,
+        command=(Path(sys.argv[0]).name, *sys.argv[1:]),
+    )
+    with opened(settings, lambda line: None) as engine:
+        yield engine
+
+
+def _sweep_paths(space: Space, name: str | None, out: str | Path) -> SweepPaths:
+    return SweepPaths((Path(out) / safe_name("sweep", space.name if name is None else name)).resolve())
 
 
 __all__ = [
@@ -275,6 +328,7 @@ __all__ = [
     "SweepStatus",
     "load_space",
     "make_plan",
+    "open_engine",
     "open_sweep",
     "space_text",
     "spaces",

@@ -18,7 +18,7 @@ from chembench.errors import ConfigError
 from chembench.paths import CachePaths, SweepPaths, write_json, written_whole
 from chembench.registry import RUNNERS
 from chembench.specs import Kind
-from chembench.sweep.inputs import Prepared, prepare
+from chembench.sweep.inputs import Prepared, Say, prepare
 from chembench.sweep.ledger import Ledger, SweepState, read_state
 from chembench.sweep.plan import Plan, make_plan
 from chembench.sweep.plugin import Engine
@@ -74,28 +74,48 @@ def drive(settings: Drive) -> None:
         write_boards(paths)
         return
     _check_local(settings)
-    plan = make_plan(settings.space)
     from chembench.progress import View
     from chembench.tracking.optuna_journal import OptunaJournal
 
-    with interrupted_by_sigterm(), Ledger(paths) as ledger, View(settings.show_progress) as view:
+    with (
+        interrupted_by_sigterm(),
+        View(settings.show_progress) as view,
+        opened(settings, view.say) as engine,
+        _tracked(settings, view),
+    ):
+        journal = OptunaJournal(paths, settings.space)
+        view.watch(engine.state)
+
+        def on_change() -> None:
+            journal.update(engine.state)
+            view.refresh()
+
+        on_change()
+        options = RunnerOptions(settings.ray_address, settings.max_concurrent)
+        RUNNERS.load(settings.runner)(engine, options, on_change)
+        write_boards(paths)
+
+
+@contextmanager
+def opened(settings: Drive, say: Say) -> Iterator[Engine]:
+    """The engine of a sweep with its inputs prepared; no other process can drive it meanwhile.
+
+    Raises:
+        ConfigError: if the folder holds another space, or another driver is at work.
+        DataError: if an input cannot be used; a sweep that had not begun leaves no ledger then.
+    """
+    plan = make_plan(settings.space)
+    with Ledger(settings.paths) as ledger:
         _require_same_space(settings.space, ledger.state)
-        prepared = prepare(settings.space, settings.cache, settings.data_dir, _workers(settings), view.say)
+        try:
+            prepared = prepare(settings.space, settings.cache, settings.data_dir, _workers(settings), say)
+        except BaseException:
+            if not ledger.state.name:
+                settings.paths.ledger.unlink()
+            raise
         if not ledger.state.name:
-            _open(settings, plan, prepared, ledger)
-        with _tracked(settings, view):
-            engine = Engine(settings.space, prepared, settings.cache, ledger)
-            journal = OptunaJournal(paths, settings.space)
-            view.watch(ledger.state)
-
-            def on_change() -> None:
-                journal.update(ledger.state)
-                view.refresh()
-
-            on_change()
-            options = RunnerOptions(settings.ray_address, settings.max_concurrent)
-            RUNNERS.load(settings.runner)(engine, options, on_change)
-            write_boards(paths)
+            _begin(settings, plan, prepared, ledger)
+        yield Engine(settings.space, prepared, settings.cache, ledger)
 
 
 def write_boards(paths: SweepPaths) -> None:
@@ -154,7 +174,7 @@ def _workers(settings: Drive) -> int:
     return cores if settings.max_concurrent is None else min(cores, settings.max_concurrent)
 
 
-def _open(settings: Drive, plan: Plan, prepared: Prepared, ledger: Ledger) -> None:
+def _begin(settings: Drive, plan: Plan, prepared: Prepared, ledger: Ledger) -> None:
     """The first event: everything the boards and trackers need to know of the sweep."""
     import tomli_w
 
