@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Self, cast
 
+import torch
 from torch import Tensor, nn
 
 from chembench.errors import ConfigError
@@ -24,6 +25,8 @@ from chembench.registry import METHODS
 from chembench.specs import TrialSpec
 
 PAPER_HEAD_WIDTH = 64
+CONSTANT_BELOW = 1e-6
+"""A feature that varies less than this over the training molecules says nothing; it is centred, not blown up."""
 
 
 class FinetuneModel(nn.Module):
@@ -66,9 +69,35 @@ class FinetuneModel(nn.Module):
             self.readout.eval()
         return self
 
+    def learn_scale(self, features_NF: Tensor) -> None:
+        """Let the head standardise its features by those of the training molecules, where it does so."""
+        for module in self.head.modules():
+            if isinstance(module, Standardise):
+                module.learn(features_NF)
+
     def state_for_saving(self) -> dict[str, Tensor]:
         """Copies of the weights on the CPU, as safetensors takes them and `load_finetuned` reads them."""
         return tensors_to_save(self)
+
+
+class Standardise(nn.Module):
+    """Features of the training molecules to mean 0 and variance 1, unit by unit; a constant unit becomes 0."""
+
+    mean_F: Tensor
+    sd_F: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean_F", torch.zeros(features))
+        self.register_buffer("sd_F", torch.ones(features))
+
+    def learn(self, features_NF: Tensor) -> None:
+        self.mean_F.copy_(features_NF.mean(0))
+        sd_F = features_NF.std(0, correction=0)
+        self.sd_F.copy_(torch.where(sd_F > CONSTANT_BELOW, sd_F, torch.ones_like(sd_F)))
+
+    def forward(self, features_BF: Tensor) -> Tensor:
+        return (features_BF - self.mean_F) / self.sd_F
 
 
 def full(model: PretrainingModel, trial: TrialSpec) -> FinetuneModel:
@@ -91,14 +120,14 @@ def full(model: PretrainingModel, trial: TrialSpec) -> FinetuneModel:
 def linear_probe(model: PretrainingModel, trial: TrialSpec) -> FinetuneModel:
     """One linear layer on the frozen pooled state.
 
-    The state is first brought to mean 0 and variance 1 within each molecule (a layer norm without weights), so that one
-    learning rate means the same for every architecture. Arguments and errors are those of `full`.
+    Each unit of the state is first brought to mean 0 and variance 1 over the training molecules (`learn_scale`), so
+    that one learning rate means the same for every architecture. Arguments and errors are those of `full`.
     """
     require_same_model(model, trial)
     hidden = model.backbone.hidden
     with seeded(trial.head_seed):
         head = nn.Sequential(
-            nn.LayerNorm(hidden, elementwise_affine=False),
+            Standardise(hidden),
             nn.Dropout(trial.finetune.dropout),
             nn.Linear(hidden, trial.targets),
         )

@@ -156,6 +156,8 @@ class _Fit:
             train, valid = (
                 source_of(model, part.tokens, self.spec.precision, self.device) for part in (self.train, self.valid)
             )
+            if train.features_NF is not None:
+                model.learn_scale(train.features_NF)
             stepper = self._stepper(model)
             best_objective, waited = math.inf, 0
             for epoch in range(recipe.max_epochs):

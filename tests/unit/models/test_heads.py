@@ -119,13 +119,25 @@ def test_the_descriptor_probe_reads_what_pretraining_predicted(architecture):
     assert [(layer.in_features, layer.out_features) for layer in linear] == [(OUTPUTS, 64), (64, 64), (64, 2)]
 
 
-def test_the_linear_probe_is_linear_in_the_normalised_state(architecture):
+def test_the_linear_probe_is_linear_in_the_state_standardised_over_training_molecules(architecture):
     model, _ = tuned(architecture, "linear_probe")
-    features_BF = model.eval().features(*batch_of([4, 9]))
-    centred_BF = features_BF - features_BF.mean(1, keepdim=True)
-    normal_BF = centred_BF / (centred_BF.square().mean(1, keepdim=True) + 1e-5).sqrt()
+    training_NF = model.eval().features(*batch_of([4, 9, 6, 5]))
+    training_NF[:, 0] = 3.0  # a unit that says nothing
+    model.learn_scale(training_NF)
+    features_BF = model.features(*batch_of([7, 3]))
+    sd_F = training_NF.std(0, correction=0)
+    sd_F[0] = 1.0
+    normal_BF = (features_BF - training_NF.mean(0)) / sd_F
     linear = model.head[-1]
     torch.testing.assert_close(model.head(features_BF), normal_BF @ linear.weight.T + linear.bias)
+
+
+def test_what_a_probe_learnt_of_its_features_is_saved_with_it(architecture):
+    model, trial = tuned(architecture, "linear_probe")
+    batch = batch_of([4, 9, 6])
+    model.learn_scale(model.eval().features(*batch))
+    loaded = load_finetuned(trial, model.state_for_saving())
+    torch.testing.assert_close(loaded(*batch), model(*batch))
 
 
 def test_lora_adapts_every_linear_layer_of_the_backbone(architecture):
