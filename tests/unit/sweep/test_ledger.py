@@ -1,0 +1,166 @@
+"""The ledger: append-only, one writer, whole or refused."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from chembench.config import canonical_json
+from chembench.errors import ConfigError, DataError
+from chembench.paths import SweepPaths
+from chembench.specs import BaselineSpec, Outcome
+from chembench.sweep.ledger import EVENTS, Ledger, _line, read_events, read_state
+
+BASELINE = BaselineSpec(
+    baseline="constant", task="t", task_kind="regression", targets=1, data="d", test_rows="r", sealed="s"
+)
+UID = BASELINE.digest
+OUTCOME = Outcome(
+    uid=UID,
+    attempt=1,
+    kind="baseline",
+    status="finished",
+    metrics={"objective": 0.1 + 0.2, "test/rmse": 1e-17},
+    measured={"wall_seconds": 1.25},
+)
+EVERY_EVENT = (
+    {"event": "sweep", "name": "one", "space_digest": "abc", "header": {"workers": 2, "note": "é\u2028\r"}},
+    {"event": "item", "uid": UID, "spec": BASELINE.canonical(), "cell": None, "labels": {"task": "t"}},
+    {"event": "asked", "study": "s", "ordinal": 0, "uid": UID, "params": {"learning_rate": 1e-4}},
+    {"event": "started", "uid": UID, "attempt": 1},
+    {"event": "lost", "uid": UID, "attempt": 1},
+    {"event": "started", "uid": UID, "attempt": 1},
+    {"event": "result", "uid": UID, "again": False, "outcome": OUTCOME.model_dump(mode="json")},
+    {"event": "chosen", "unit": "s", "task": "t", "cell": None, "cell_name": None, "recipe": None, "reason": "none"},
+    {"event": "opened", "unit": "s", "task": "t", "cell_name": "c", "recipe": "r", "sealed": "x"},
+    {"event": "finished"},
+)
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return SweepPaths(tmp_path / "one")
+
+
+@pytest.fixture
+def whole(paths):
+    with Ledger(paths) as ledger:
+        for event in EVERY_EVENT:
+            ledger.append(event)
+    return paths
+
+
+def test_what_is_appended_is_read_back_equal(whole):
+    with Ledger(whole) as ledger:
+        assert ledger.state == read_state(whole)
+        state = ledger.state
+    assert state.items[UID].outcome == OUTCOME and state.items[UID].spec == BASELINE
+    assert state.header["note"] == "é\u2028\r" and state.finished and state.events == len(EVERY_EVENT)
+    assert state.asked["s"][0].params == {"learning_rate": 1e-4}
+    events = [{k: v for k, v in event.items() if k != "at"} for _, event in read_events(whole.ledger)]
+    assert canonical_json(events) == canonical_json(list(EVERY_EVENT))
+    assert {event["event"] for event in events} == set(EVENTS)
+
+
+def test_each_event_is_on_the_disk_before_it_counts(paths, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    with Ledger(paths) as ledger:
+        ledger.append(EVERY_EVENT[0])
+        ledger.append(EVERY_EVENT[1])
+    lines = paths.ledger.read_bytes().splitlines(keepends=True)
+    assert synced == [len(lines[0]), len(lines[0]) + len(lines[1])]
+
+
+@pytest.mark.parametrize("kept", [1, 30, -2, -1])
+def test_a_torn_last_line_is_dropped_and_cut_off_when_the_ledger_is_opened(whole, kept):
+    before = whole.ledger.read_bytes()
+    lines = before.splitlines(keepends=True)
+    whole.ledger.write_bytes(b"".join(lines[:-1]) + lines[-1][:kept])
+    torn = whole.ledger.read_bytes()
+    assert read_state(whole).events == len(lines) - 1
+    assert whole.ledger.read_bytes() == torn, "reading changes nothing"
+    with Ledger(whole) as ledger:
+        assert not ledger.state.finished
+        assert whole.ledger.read_bytes() == b"".join(lines[:-1])
+        ledger.append({"event": "finished"})
+    assert read_state(whole).finished
+
+
+@pytest.mark.parametrize("read", [read_state, Ledger])
+def test_a_damaged_line_in_the_middle_is_refused_with_its_number_and_nothing_changes(whole, read):
+    damaged = whole.ledger.read_bytes().replace(b'"attempt": 1', b'"attempt": 2', 1)
+    whole.ledger.write_bytes(damaged)
+    with pytest.raises(DataError, match=r"ledger \S+ is damaged in line 4 of 10; restore the file from a copy"):
+        read(whole)
+    assert whole.ledger.read_bytes() == damaged
+
+
+def test_after_a_refusal_the_lock_is_free(whole):
+    good = whole.ledger.read_bytes()
+    whole.ledger.write_bytes(b"nonsense\n" + good)
+    with pytest.raises(DataError, match="line 1 of 11"):
+        Ledger(whole)
+    whole.ledger.write_bytes(good)
+    Ledger(whole).close()
+
+
+def test_every_line_carries_a_checksum_that_a_changed_score_breaks(whole):
+    lines = whole.ledger.read_text().splitlines()
+    assert all(len(json.loads(line)["sum"]) == 8 for line in lines)
+    whole.ledger.write_text(whole.ledger.read_text().replace("0.30000000000000004", "0.29"))
+    with pytest.raises(DataError, match="line 7 of 10"):
+        read_state(whole)
+
+
+@pytest.mark.parametrize("name", ["asked_uids", "dreamt", "__init__", None])
+def test_an_event_that_this_version_does_not_know_is_refused(whole, name):
+    with whole.ledger.open("ab") as file:
+        file.write(_line({"event": name}))
+    with pytest.raises(
+        DataError, match=r"line 11: events are sweep, item, .*, got .*; read the sweep with the version"
+    ):
+        read_state(whole)
+
+
+def test_an_event_that_does_not_fit_is_refused_with_its_line(whole):
+    with whole.ledger.open("ab") as file:
+        file.write(_line({"event": "started", "uid": "f" * 12, "attempt": 1}))
+    with pytest.raises(
+        DataError, match=r"line 11: event 'started' does not fit those before it: KeyError 'ffffffffffff'"
+    ):
+        read_state(whole)
+
+
+def test_an_item_registered_again_keeps_its_result(whole):
+    with Ledger(whole) as ledger:
+        ledger.append(EVERY_EVENT[1])
+        assert ledger.state.items[UID].outcome == OUTCOME
+
+
+def test_a_second_driver_is_refused_with_the_pid_of_the_first(whole):
+    with Ledger(whole):
+        with pytest.raises(ConfigError, match=rf"driven by another process \(pid {os.getpid()}\); wait for it"):
+            Ledger(whole)
+        assert read_state(whole).finished, "looking at a driven sweep needs no lock"
+    Ledger(whole).close()
+
+
+def test_a_second_driver_in_another_process_is_refused_too(whole):
+    code = f"from chembench.sweep.ledger import *; Ledger(SweepPaths(Path({str(whole.root)!r})))"
+    with Ledger(whole):
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and f"(pid {os.getpid()})" in result.stderr
+
+
+def test_a_folder_without_a_sweep_says_how_to_start_one(tmp_path):
+    with pytest.raises(ConfigError, match=r"no sweep in \S+; start one with `chembench sweep`"):
+        read_state(SweepPaths(tmp_path / "nothing"))
+
+
+def test_nan_never_enters_the_ledger(paths):
+    with Ledger(paths) as ledger, pytest.raises(ValueError, match="not JSON compliant"):
+        ledger.append({"event": "sweep", "name": "x", "space_digest": "", "header": {"score": float("nan")}})
+    assert paths.ledger.read_bytes() == b""

@@ -1,0 +1,198 @@
+"""The same trials are asked for in any order of results, at any concurrency, and after any restart."""
+
+import pytest
+from sweep_fakes import (
+    Killed,
+    adaptive_space,
+    drive,
+    engine_on,
+    essence,
+    failed,
+    finished,
+    grid_space,
+    leave_result,
+    opened,
+    paths_in,
+    swept,
+)
+
+from chembench.config import stable_seed
+from chembench.sweep.ledger import read_events, read_state
+
+HARD = {"search__sampler": "tpe", "search__trials": 5, "search__pruner": "median", "tasks": ["freewilson_pic50"]}
+
+
+def hard_space(shape: str, window: int = 2):
+    """A space in which trials are pruned, replaced and asked by their predecessors' results."""
+    if shape == "grid":
+        return grid_space(**HARD, search__ask_window=window)
+    return adaptive_space(**{**HARD, "search__trials": 12}, search__ask_window=window)
+
+
+def unlucky(work):
+    """Every fifth search trial fails, as its specification decides."""
+    if work.kind == "search" and stable_seed("luck", work.spec.digest) % 5 == 0:
+        return failed(work)
+    return finished(work)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """What each space gives when its items are carried out one after the other."""
+    found = {}
+
+    def of(shape: str, window: int):
+        if (shape, window) not in found:
+            state, _ = swept(hard_space(shape, window), tmp_path_factory.mktemp("reference"), unlucky)
+            found[shape, window] = essence(state)
+        return found[shape, window]
+
+    return of
+
+
+@pytest.mark.parametrize("window", [1, 2, 4])
+@pytest.mark.parametrize("shape", ["grid", "adaptive"])
+def test_the_reference_holds_failed_pruned_and_replaced_trials(reference, shape, window):
+    found = reference(shape, window)
+    assert {status for status, *_ in found["items"].values()} == {"finished", "pruned", "failed"}
+    assert max(len(points) for points in found["asked"].values()) > hard_space(shape).search.trials
+    assert found["finished"]
+
+
+@pytest.mark.parametrize("in_flight", [1, 2, 4])
+@pytest.mark.parametrize("window", [1, 2, 4])
+@pytest.mark.parametrize("shape", ["grid", "adaptive"])
+def test_the_order_of_results_and_the_concurrency_change_nothing(tmp_path, reference, shape, window, in_flight):
+    state, works = swept(hard_space(shape, window), tmp_path, unlucky, in_flight, seed=10 * window + in_flight)
+    assert essence(state) == reference(shape, window)
+    assert len({work.uid for work in works}) == len(works)
+
+
+def test_the_window_belongs_to_the_space_and_changes_the_asks(reference):
+    assert reference("grid", 1)["asked"] != reference("grid", 4)["asked"]
+
+
+def killed_while_running(space, folder, left, seed):
+    """Drive until ``left`` events are written; of the items in flight, every other one still leaves its result."""
+    handed_out = []
+
+    def run(work):
+        handed_out.append(work)
+        return unlucky(work)
+
+    with opened(space, folder, left) as ledger:
+        try:
+            drive(engine_on(space, ledger), run, in_flight=3, seed=seed)
+        except Killed:
+            for n, item in enumerate(i for i in ledger.state.items.values() if i.status == "running"):
+                told = next((w for w in handed_out if w.uid == item.uid and w.attempt == item.attempt), None)
+                if n % 2 == 0 and told is not None:
+                    leave_result(told, unlucky(told))
+            return True
+    return False
+
+
+@pytest.mark.parametrize("shape", ["grid", "adaptive"])
+def test_a_restart_at_any_event_goes_on_to_the_same_end(tmp_path, reference, shape):
+    space, window = hard_space(shape), 2
+    events = read_state(paths_in(whole(space, tmp_path / "whole"))).events
+    for left in range(0, events, 17 if shape == "grid" else 5):
+        folder = tmp_path / str(left)
+        assert killed_while_running(space, folder, left, seed=left)
+        before = read_state(paths_in(folder))
+        running = {item.uid: item.attempt for item in before.items.values() if item.status == "running"}
+        state, works = swept(space, folder, unlucky, in_flight=2, seed=left + 1)
+        assert essence(state) == reference(shape, window), f"killed after {left} events"
+        done = {item.uid for item in before.items.values() if item.is_final}
+        assert not done & {work.uid for work in works}, "what was done is not done again"
+        for work in works:
+            assert work.attempt == running.get(work.uid, 0) + 1 or work.uid not in running
+
+
+def whole(space, folder):
+    swept(space, folder, unlucky, in_flight=3, seed=0)
+    return folder
+
+
+def test_a_sweep_restarted_after_every_few_events_ends_as_if_it_never_was(tmp_path, reference):
+    space, restarts = hard_space("grid"), 0
+    while killed_while_running(space, tmp_path, 9, seed=restarts):
+        restarts += 1
+    assert essence(read_state(paths_in(tmp_path))) == reference("grid", 2)
+    assert restarts > 20
+
+
+def test_a_result_left_by_a_worker_is_folded_in_and_not_computed_again(tmp_path):
+    space = grid_space()
+    with opened(space, tmp_path) as ledger:
+        engine = engine_on(space, ledger)
+        kept, lost = engine.ask(), engine.ask()
+        leave_result(kept, finished(kept))
+    with opened(space, tmp_path) as ledger:
+        engine = engine_on(space, ledger)
+        assert engine.state.items[kept.uid].status == "finished"
+        works = drive(engine)
+    assert kept.uid not in {work.uid for work in works}
+    assert [work.attempt for work in works if work.uid == lost.uid] == [2]
+
+
+def test_a_result_of_another_attempt_in_the_folder_is_not_believed(tmp_path):
+    space = grid_space()
+    with opened(space, tmp_path) as ledger:
+        work = engine_on(space, ledger).ask()
+        leave_result(work, finished(work).model_copy(update={"attempt": 7}))
+    with opened(space, tmp_path) as ledger:
+        assert engine_on(space, ledger).state.items[work.uid].status == "waiting"
+
+
+def test_a_half_written_result_is_no_result(tmp_path):
+    space = grid_space()
+    with opened(space, tmp_path) as ledger:
+        work = engine_on(space, ledger).ask()
+        leave_result(work, finished(work))
+        file = paths_in(tmp_path).run(work.uid, 1).result
+        file.write_text(file.read_text()[:40])
+    with opened(space, tmp_path) as ledger:
+        assert engine_on(space, ledger).state.items[work.uid].status == "waiting"
+
+
+def test_drivers_that_end_use_up_no_attempts(tmp_path):
+    space = grid_space()
+    for expected in range(1, 6):
+        with opened(space, tmp_path) as ledger:
+            work = engine_on(space, ledger).ask()
+            assert work.attempt == expected
+    with opened(space, tmp_path) as ledger:
+        engine = engine_on(space, ledger)
+        sixth = engine.ask()
+        engine.tell(failed(sixth, "worker-lost"))
+        assert engine.state.items[sixth.uid].status == "waiting"
+
+
+def test_a_pre_training_found_failed_at_the_restart_fails_its_dependents(tmp_path):
+    space = grid_space(controls={"baselines": [], "from_scratch": False})
+    with opened(space, tmp_path) as ledger:
+        work = engine_on(space, ledger).ask()
+        assert work.kind == "pretrain"
+        leave_result(work, failed(work, "nan"))
+    state, works = swept(space, tmp_path)
+    assert state.finished and work.uid not in {w.uid for w in works}
+    waiting = [item for item in state.items.values() if getattr(item.spec, "pretrained", None) == work.uid]
+    assert waiting and {(item.status, item.outcome.cause) for item in waiting} == {("failed", "nan")}
+
+
+def test_a_finished_sweep_taken_up_again_writes_nothing(tmp_path):
+    space = grid_space()
+    swept(space, tmp_path)
+    before = paths_in(tmp_path).ledger.read_bytes()
+    state, works = swept(space, tmp_path)
+    assert not works and state.finished and paths_in(tmp_path).ledger.read_bytes() == before
+
+
+def test_the_wall_clock_plays_no_part(tmp_path, monkeypatch):
+    space = hard_space("grid")
+    first, _ = swept(space, tmp_path / "now", unlucky)
+    monkeypatch.setattr("time.time", lambda: 1.5)
+    second, _ = swept(space, tmp_path / "then", unlucky)
+    assert essence(first) == essence(second)
+    assert {event["at"] for _, event in read_events(paths_in(tmp_path / "then").ledger)} == {1.5}
