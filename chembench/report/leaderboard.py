@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from chembench.errors import DataError
-from chembench.report.estimates import Difference, Estimate, Key, Value, difference, estimate, mean, what_varies
+from chembench.report.estimates import Difference, Estimate, Key, Value, difference, estimate_crossed, mean, what_varies
 from chembench.report.lines import group_of, recipe_text, scope_of, why_incomplete
 from chembench.report.rows import ResultRow, State
 from chembench.report.spent import Spent, spent_on
@@ -285,7 +285,7 @@ def _entry(
         size=first.size,
         molecules=first.molecules,
         parameters=first.parameters,
-        score=estimate(list(line.scores.values())),
+        score=estimate_crossed(line.scores),
         expected=len(line.expected),
         varies=what_varies(
             line.rows,

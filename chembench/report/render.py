@@ -152,7 +152,10 @@ def _board_title(board: Board) -> str:
     )
 
 
-_INTERVAL = "± is half of the 95 % t interval over the runs or seeds, taken as independent; no interval for one"
+_INTERVAL = (
+    "± is half of the 95 % t interval over the runs or seeds; where several things vary, each counts with its own "
+    "variance; no interval for one"
+)
 
 
 def notes(board: Board) -> list[str]:

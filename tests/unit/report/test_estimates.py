@@ -1,9 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 from scipy.stats import t
 
-from chembench.report.estimates import Key, difference, estimate, what_varies
+from chembench.report.estimates import Key, difference, estimate, estimate_crossed, what_varies
 
 
 def keyed(scores, split=0):
@@ -36,6 +37,49 @@ def test_one_replicate_has_no_interval():
 def test_the_order_of_the_replicates_changes_no_bit():
     values = [0.1 * 3**k for k in range(9)]
     assert estimate(values) == estimate(values[::-1])
+
+
+def test_replicates_on_one_axis_are_taken_as_independent():
+    assert estimate_crossed(keyed([1.0, 2.0, 4.0])) == estimate([1.0, 2.0, 4.0])
+
+
+def of_checkpoints(checkpoints, seeds):
+    return {Key(p, 0, s): 1 + own + at for p, own in enumerate(checkpoints) for s, at in enumerate(seeds)}
+
+
+def test_what_checkpoints_differ_by_is_in_the_interval():
+    checkpoints = [-0.1, 0.0, 0.1]
+    found = estimate_crossed(of_checkpoints(checkpoints, [0.0, 0.0, 0.0, 0.0, 0.0]))
+    alone = estimate([1 + own for own in checkpoints])
+    assert (found.mean, found.n) == (pytest.approx(1), 15)
+    assert (found.low, found.high) == (pytest.approx(alone.low), pytest.approx(alone.high))
+
+
+def test_the_variances_of_crossed_axes_add_up():
+    found = estimate_crossed(of_checkpoints([-0.1, 0.0, 0.1], [-0.2, 0.0, 0.2]))
+    # mean squares 0.03 and 0.12 with 2 degrees of freedom each, and no rest
+    half = float(t.ppf(0.975, 0.15**2 / (0.03**2 / 2 + 0.12**2 / 2))) * math.sqrt(0.15 / 9)
+    assert found.high - found.mean == pytest.approx(half, rel=1e-6)
+
+
+def test_the_interval_of_crossed_replicates_covers_the_truth():
+    draw = np.random.default_rng(0).normal
+    covered = 0
+    for _ in range(400):
+        scores = {
+            key: score + draw(0, 0.02)
+            for key, score in of_checkpoints(draw(0, 0.1, 3).tolist(), [0.0, 0.0, 0.0, 0.0, 0.0]).items()
+        }
+        found = estimate_crossed(scores)
+        against = difference(scores, keyed((1 + draw(0, 0.01, 5)).tolist()))
+        covered += (found.low <= 1 <= found.high) + (against.low <= 0 <= against.high)
+    assert 0.92 < covered / 800 < 0.98  # taken as independent: 0.52 and, averaged over checkpoints, 0.24
+
+
+def test_one_seed_of_several_checkpoints_gives_the_difference_an_interval():
+    found = difference(of_checkpoints([-0.1, 0.0, 0.1], [0.0]), keyed([1.5]))
+    assert (found.value, found.n) == (pytest.approx(-0.5), 3)
+    assert found.high - found.value == pytest.approx(float(t.ppf(0.975, 2)) * 0.1 / math.sqrt(3))
 
 
 def test_one_split_is_paired_by_seed():
