@@ -127,12 +127,12 @@ def finish(beside: Beside, sweep_root: Path, *, seconds: float) -> SyncReport:
     rest = max(1.0, until - time.monotonic())
     command = [*_command(sweep_root, beside.tracking_uri), "--final", "--limit", f"{0.8 * rest:.1f}"]
     with _log(sweep_root).open("ab") as log:
-        sender = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
-        try:
-            output, _ = sender.communicate(timeout=rest)
-            return SyncReport(**json.loads(output.splitlines()[-1]))
-        except (subprocess.TimeoutExpired, ValueError, IndexError, TypeError):
-            _end(sender, 1.0)
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log) as sender:
+            try:
+                output, _ = sender.communicate(timeout=rest)
+                return SyncReport(**json.loads(output.splitlines()[-1]))
+            except (subprocess.TimeoutExpired, ValueError, IndexError, TypeError):
+                _end(sender, 1.0)
     unsent = len(read_state(SweepPaths(sweep_root)).items)
     why = (
         f"mlflow must take everything within {seconds:.0f} s at the end of a sweep, it did not, see {_log(sweep_root)}"
