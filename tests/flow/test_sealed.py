@@ -108,12 +108,18 @@ def test_only_the_sealed_digest_of_the_specifications_differs(swept):
         assert before["inputs"]["split"] == after["inputs"]["split"]
 
 
-def test_the_poison_reached_the_test_scores(swept):
-    clean, poisoned = (
-        {(item.kind, str(sorted(item.labels.items())), getattr(item.spec, "baseline", item.cell and item.cell.name)): item.outcome.metrics
-         for item in sweep.state().items.values() if item.kind in ("confirm", "baseline")}
-        for sweep in swept
-    )  # fmt: skip
+def opened(sweep):
+    """What saw the test -> its scores."""
+    found = {}
+    for item in sweep.state().items.values():
+        if item.kind in ("confirm", "baseline"):
+            method = item.cell.name if item.cell else item.spec.baseline
+            found[method, item.labels["task"], item.labels["head_seed"]] = item.outcome.metrics
+    return found
+
+
+def test_the_poison_reached_the_test_scores_and_nothing_else(swept):
+    clean, poisoned = map(opened, swept)
     assert set(clean) == set(poisoned)
     for key, before in clean.items():
         after = poisoned[key]
