@@ -24,7 +24,6 @@ from chembench.errors import ConfigError, DataError
 from chembench.paths import SweepPaths
 from chembench.specs import Cell, ItemSpec, Kind, Outcome
 
-SCHEMA = 1
 EVENTS = ("sweep", "item", "asked", "started", "lost", "result", "chosen", "opened", "finished")
 """Every event a ledger may hold."""
 ItemStatus = Literal["waiting", "running", "finished", "pruned", "failed"]

@@ -219,10 +219,6 @@ class Unit:
             events += self._items(state, spec, cell, at, {})
         return events
 
-    def is_done(self, state: SweepState) -> bool:
-        """Whether nothing of this unit is left to run."""
-        return self.chosen(state) is not None and all(state.items[uid].is_final for uid in self.watched)
-
     # ------------------------------------------------------------------------------------------------- items
 
     def _items(

@@ -10,7 +10,7 @@ import pytest
 
 from chembench.config import round_float
 from chembench.sweep.parameters import Parameter, parse_parameter
-from chembench.sweep.study import Study, Told, ask, grid_point, ordered
+from chembench.sweep.study import Study, Told, _generations, ask, grid_point, ordered
 
 PARAMETERS = {
     "method": parse_parameter({"choice": ["full", "lora", "linear_probe"]}, "finetune", "method"),
@@ -173,3 +173,14 @@ def test_a_ring_of_conditions_is_refused():
     ring = {"a": Parameter(choice=(1, 2), when=(("b", 1),)), "b": Parameter(choice=(1, 2), when=(("a", 1),))}
     with pytest.raises(ValueError, match="conditions of a, b form a ring; break it"):
         ordered(ring)
+
+
+def test_generations_of_nsgaii_follow_what_each_ask_saw():
+    def generations(window, failed=()):
+        told = [Told(k, {}, "failed" if k in failed else "finished", (), 0.0) for k in range(14)]
+        return [_generations(study("nsgaii", trials=24, window=window), told)[k] for k in range(14)]
+
+    assert study(trials=24).population == 4
+    assert generations(1) == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 2
+    assert generations(1, failed=(1, 2)) == [0] * 6 + [1] * 4 + [2] * 4
+    assert generations(3) == [0] * 6 + [1] * 6 + [2] * 2, "a block sees the results before it"
