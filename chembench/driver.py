@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from chembench.errors import ConfigError
+from chembench.errors import ConfigError, DataError
 from chembench.paths import CachePaths, SweepPaths, write_json, written_whole
 from chembench.registry import RUNNERS
 from chembench.specs import Kind
@@ -115,6 +115,7 @@ def opened(settings: Drive, say: Say) -> Iterator[Engine]:
             raise
         if not ledger.state.name:
             _begin(settings, plan, prepared, ledger)
+        _require_same_inputs(prepared, ledger.state)
         yield Engine(settings.space, prepared, settings.cache, ledger)
 
 
@@ -152,6 +153,21 @@ def _require_same_space(space: Space, state: SweepState) -> None:
     raise ConfigError(
         [f"sweep '{state.name}' was started with another space; give this one a --name of its own", *changed[:10]]
     )
+
+
+def _require_same_inputs(prepared: Prepared, state: SweepState) -> None:
+    """Refuse to go on when a file behind the space has changed since the sweep began.
+
+    Raises:
+        DataError: naming each input that differs.
+    """
+    before, now = state.header["inputs"], prepared.digests()
+    changed = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    if changed:
+        raise DataError(
+            f"the inputs of sweep '{state.name}' have changed since it began: {', '.join(changed)}; "
+            "put the files back, or give the sweep on the new ones a --name of its own"
+        )
 
 
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
@@ -215,6 +231,7 @@ def _begin(settings: Drive, plan: Plan, prepared: Prepared, ledger: Ledger) -> N
         }
         if prepared.corpus
         else None,
+        "inputs": prepared.digests(),
         "tracking_uri": settings.tracking_uri,
         "command": list(settings.command),
         "versions": environment["versions"],

@@ -167,7 +167,7 @@ class BaselineSpec(Spec):
     code_schema: PositiveInt = CODE_SCHEMA
     baseline: str
     descriptors: str = "rdkit"
-    """Descriptor list of ``forest_descriptors``: the labels of pre-training."""
+    """Descriptor list of ``forest_descriptors``, the labels of pre-training: its name, or names separated by commas."""
     task: str
     task_kind: TaskKind
     targets: PositiveInt

@@ -49,12 +49,13 @@ def descriptor_names(list_name: str) -> tuple[str, ...]:
     """The names of a list, in RDKit's order for the built-in ones.
 
     Args:
-        list_name: one of `DESCRIPTOR_LISTS`, or the path of a JSON file with a list of names.
+        list_name: one of `DESCRIPTOR_LISTS`, names separated by commas, or the path of a JSON file with a list of
+            names.
 
     Raises:
-        UnknownNameError: if it is neither.
-        ConfigError: telling all names in a file that RDKit does not know or that stand there twice; or if this
-            RDKit lacks some of the paper's.
+        UnknownNameError: if it is one word that is none of these.
+        ConfigError: telling all names that RDKit does not know or that stand there twice; or if this RDKit lacks
+            some of the paper's.
     """
     known = tuple(_functions())
     if list_name == "rdkit":
@@ -67,12 +68,15 @@ def descriptor_names(list_name: str) -> tuple[str, ...]:
                 "install the RDKit of constraints.txt or use the list 'rdkit'"
             )
         return names
-    if Path(list_name).suffix != ".json":
-        raise UnknownNameError("descriptor list", list_name, (*DESCRIPTOR_LISTS, "<file>.json"))
-    return _names_in(Path(list_name), known)
+    if Path(list_name).suffix == ".json":
+        return _checked(_names_in(Path(list_name)), known, list_name)
+    names = tuple(name.strip() for name in list_name.split(","))
+    if len(names) == 1 and names[0] not in known:
+        raise UnknownNameError("descriptor list", list_name, (*DESCRIPTOR_LISTS, "<file>.json", "NAME,NAME,..."))
+    return _checked(names, known, "the list")
 
 
-def _names_in(path: Path, known: Sequence[str]) -> tuple[str, ...]:
+def _names_in(path: Path) -> tuple[str, ...]:
     try:
         names = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -81,11 +85,15 @@ def _names_in(path: Path, known: Sequence[str]) -> tuple[str, ...]:
         ) from error
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"a descriptor list is a JSON list of names with one at least, {path} holds something else")
+    return tuple(names)
+
+
+def _checked(names: tuple[str, ...], known: Sequence[str], place: str) -> tuple[str, ...]:
     problems = [str(UnknownNameError("descriptor", name, known)) for name in names if name not in known]
-    problems += [f"descriptor {name!r} must stand once in {path}" for name in known if names.count(name) > 1]
+    problems += [f"descriptor {name!r} must stand once in {place}" for name in known if names.count(name) > 1]
     if problems:
         raise ConfigError(problems)
-    return tuple(names)
+    return names
 
 
 def compute(

@@ -47,7 +47,7 @@ class LabelSpec(Spec):
     """Which descriptors are the labels of pre-training, and how they are scaled."""
 
     descriptors: str = "rdkit"
-    """A list by name (``rdkit``, ``paper105``) or a JSON file with names."""
+    """A list by name (``rdkit``, ``paper105``), names separated by commas, or a JSON file with names."""
     statistics_molecules: PositiveInt = 10_000
     """The first training molecules, whose labels give mean and standard deviation; the same for every scale."""
     clip: PositiveFloat = 10.0

@@ -14,7 +14,7 @@ class Spent(Value):
 
     items: int
     epochs: float | None = None
-    """Fine-tuning epochs of search, rescore and confirm items, pruned and failed ones included."""
+    """Fine-tuning epochs of search, rescore and confirm items, pruned ones included; a failed item tells none."""
     device_hours: float | None = None
     pretrain_device_hours: float | None = None
     """Of the checkpoints these items started from; shared with every other task that uses them."""

@@ -30,6 +30,16 @@ class Prepared:
     splits: dict[tuple[str, int], Split]
     """(task, split index) -> split."""
 
+    def digests(self) -> dict[str, str]:
+        """What the inputs are: equal digests, equal inputs."""
+        found = {"tokenizer": self.tokenizer_digest}
+        if self.corpus is not None and self.shards is not None:
+            found |= {"corpus": self.corpus.digest, "labels": self.shards.labels_digest}
+        found |= {f"task {name}": task.digest for name, task in self.tasks.items()}
+        for (task, index), split in self.splits.items():
+            found |= {f"split {index} of {task}": split.digest, f"test of {task}": split.sealed}
+        return found
+
 
 def prepare(space: Space, cache: CachePaths, data_dir: Path, processes: int, say: Say) -> Prepared:
     """Prepare what the space names; what exists is not made again.

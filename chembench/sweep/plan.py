@@ -25,7 +25,7 @@ TASK_ROWS = {
     "hiv": 41127,
     "tox21": 7831,
     "tox21_sr_p53": 6774,
-    "bbbp": 2050,
+    "bbbp": 2039,
     "clintox": 1484,
     "freesolv": 642,
     "sider": 1427,

@@ -102,7 +102,20 @@ def space_from(data: dict[str, Any], source: Source | None = None) -> Space:
         raise ConfigError([f"{source.of(place)}: {sentence}" for place, sentence in problems])
     if source.path is not None:
         space._base = str(source.path.resolve().parent)
-    return space
+    return _with_names_written_out(space)
+
+
+def _with_names_written_out(space: Space) -> Space:
+    """A JSON file of descriptor names is read once, here: what a sweep stands on is the names, not the file."""
+    if not space.labels.descriptors.endswith(".json"):
+        return space
+    from chembench.chem.descriptors import descriptor_names
+
+    names = descriptor_names(str(Path(space._base or ".") / Path(space.labels.descriptors).expanduser()))
+    labels = space.labels.model_copy(update={"descriptors": ",".join(names)})
+    whole = space.model_copy(update={"labels": labels})
+    whole._base = space._base
+    return whole
 
 
 def _flat_grid(grid: Any) -> Any:

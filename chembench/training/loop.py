@@ -63,7 +63,7 @@ def summed_loss(loss: ElementLoss, predicted_BK: Tensor, labels_BK: Tensor) -> T
 
 @dataclass(frozen=True, slots=True)
 class OptimiserSettings:
-    """How weights follow their gradients."""
+    """How weights follow their gradients. Weight decay holds for every weight, norms and biases included."""
 
     learning_rate: float
     weight_decay: float

@@ -128,3 +128,9 @@ def test_a_missing_or_broken_file_is_refused(tmp_path):
 
 def test_the_release_of_rdkit_is_told():
     assert rdkit_version().split(".")[0] >= "2025"
+
+
+def test_names_separated_by_commas_are_a_list():
+    assert descriptor_names("MolWt, TPSA") == ("MolWt", "TPSA")
+    with pytest.raises(ConfigError, match=r"unknown descriptor 'TPSB'\. Did you mean 'TPSA'\?"):
+        descriptor_names("MolWt,TPSB")

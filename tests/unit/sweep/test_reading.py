@@ -8,6 +8,7 @@ from space_files import only_problem, problems_of, written
 from sweep_fakes import GRID, changed, grid_space
 
 from chembench.errors import ConfigError, UnknownNameError
+from chembench.paths import spaces_dir
 from chembench.sweep.plan import make_plan
 from chembench.sweep.reading import read_space, shipped_spaces, space_file, space_from
 
@@ -187,3 +188,10 @@ def test_reading_does_not_change_what_it_is_given():
     text = space_file("quickstart").read_text()
     read_space("quickstart", ["search.trials=9"])
     assert tomllib.loads(text) == tomllib.loads(space_file("quickstart").read_text())
+
+
+def test_a_file_of_descriptor_names_is_found_beside_the_space_and_written_out(tmp_path):
+    text = (spaces_dir() / "full_grid_tiny.toml").read_text().replace('"paper105"', '"names.json"')
+    (tmp_path / "mine.toml").write_text(text)
+    (tmp_path / "names.json").write_text('["MolWt", "TPSA"]')
+    assert read_space(str(tmp_path / "mine.toml")).labels.descriptors == "MolWt,TPSA"
