@@ -22,7 +22,7 @@ from chembench.sweep.inputs import Prepared, Say, prepare
 from chembench.sweep.ledger import Ledger, SweepState, read_state
 from chembench.sweep.plan import Plan, make_plan
 from chembench.sweep.plugin import Engine
-from chembench.sweep.running import RunnerOptions, check_fits, interrupted_by_sigterm, local_node
+from chembench.sweep.running import RunnerOptions, check_fits, interrupted_by_sigterm, local_node, require_reachable
 from chembench.sweep.space import Space
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def drive(settings: Drive) -> None:
     if paths.ledger.is_file() and _is_done(settings, read_state(paths)):
         write_boards(paths)
         return
-    _check_local(settings)
+    _check_machine(settings)
     from chembench.progress import View
     from chembench.tracking.optuna_journal import OptunaJournal
 
@@ -178,11 +178,13 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix: data}
 
 
-def _check_local(settings: Drive) -> None:
-    """Resources of this machine, where the sweep is to run on it, before any time is spent."""
+def _check_machine(settings: Drive) -> None:
+    """Resources of this machine where the sweep is to run on it, else that the cluster answers; before any work."""
     if settings.runner == "serial" or settings.ray_address == "local":
         shapes = [settings.space.resources.shape(kind) for kind in get_args(Kind)]
         check_fits(shapes, [local_node(any(shape.gpus for shape in shapes))])
+    else:
+        require_reachable(settings.ray_address)
 
 
 def _workers(settings: Drive) -> int:

@@ -45,6 +45,19 @@ def vocabulary_of(space: Space) -> tuple[Tokenizer, Vocabulary]:
     return tokenizer, ids
 
 
+def tokenizer_notes(space: Space) -> list[str]:
+    """What must be known of a tokenizer that is not the project's own choice."""
+    table = space.tokenizer
+    if table.file:
+        return [f"tokenizer: {table.file}" + (", which may lose parts of molecules" if table.allow_lossy else "")]
+    if table.name == "paper_substitute":
+        return [
+            "tokenizer: paper_substitute stands for the paper's own, our vocabulary filled up to its 591 entries; "
+            "for the authors' own set tokenizer.file and tokenizer.allow_lossy"
+        ]
+    return []
+
+
 def grid_cells(space: Space) -> list[Cell]:
     """Every combination of the axes, in hash-shuffled order: a grid stopped half-way is a balanced sample.
 

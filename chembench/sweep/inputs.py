@@ -11,7 +11,7 @@ from chembench.data.shards import ShardSet, build_shards
 from chembench.data.splits import Split, prepare_split
 from chembench.data.tasks import Task, prepare_task
 from chembench.paths import CachePaths
-from chembench.sweep.cells import Vocabulary, grid_cells, vocabulary_of
+from chembench.sweep.cells import Vocabulary, grid_cells, tokenizer_notes, vocabulary_of
 from chembench.sweep.space import Space
 
 Say = Callable[[str], None]
@@ -55,6 +55,8 @@ def prepare(space: Space, cache: CachePaths, data_dir: Path, processes: int, say
         DataError: if a file, a task or a split cannot be used; nothing has been trained then.
     """
     tokenizer, vocabulary = vocabulary_of(space)
+    for note in tokenizer_notes(space):
+        say(note)
     folder = cache.tokenizer(tokenizer.digest)
     if not (folder / "tokenizer.json").is_file():
         tokenizer.save(folder)

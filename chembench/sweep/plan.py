@@ -10,7 +10,15 @@ from chembench.config import Spec
 from chembench.errors import ChembenchError, ConfigError
 from chembench.models.sizes import count_parameters, flops_per_token
 from chembench.specs import Cell, Kind, Precision
-from chembench.sweep.cells import Vocabulary, control_cells, grid_cells, model_of, split_feasible, vocabulary_of
+from chembench.sweep.cells import (
+    Vocabulary,
+    control_cells,
+    grid_cells,
+    model_of,
+    split_feasible,
+    tokenizer_notes,
+    vocabulary_of,
+)
 from chembench.sweep.resolve import settings_of
 from chembench.sweep.space import Space
 
@@ -237,7 +245,7 @@ def _disk_gb(space: Space, planned: tuple[PlannedCell, ...], outputs: int, items
 def _notes(space: Space) -> list[str]:
     from chembench.data.sources import resolve
 
-    notes = []
+    notes = tokenizer_notes(space)
     base = Path(space._base or ".")
     for name in space.corpus.files:
         if "://" not in name:

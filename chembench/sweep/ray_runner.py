@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from chembench.errors import ConfigError, RunError
+from chembench.errors import RunError
 from chembench.specs import Kind, Outcome, Work
 from chembench.sweep.plugin import Engine, read_outcome
-from chembench.sweep.running import RunnerOptions, check_fits, interrupted_by_sigterm
+from chembench.sweep.running import RunnerOptions, check_fits, interrupted_by_sigterm, no_ray
 from chembench.sweep.space import ResourceShape
 
 HOLD_SECONDS = 0.5
@@ -77,10 +77,7 @@ def _cluster(options: RunnerOptions) -> Iterator[list[Mapping[str, float]]]:
         try:
             ray.init(**arguments)
         except ConnectionError as error:
-            raise ConfigError(
-                f"ray must answer at '{options.ray_address}', it does not; correct --ray-address, give its "
-                f"RAY_AUTH_TOKEN if it asks for one, or leave --ray-address out"
-            ) from error
+            raise no_ray(options.ray_address) from error
         try:
             nodes: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]
             yield [node["Resources"] for node in nodes if node["Alive"]]

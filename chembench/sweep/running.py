@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from chembench.errors import ConfigError
 from chembench.sweep.space import ResourceShape
+
+CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,29 @@ def local_node(with_gpu: bool) -> dict[str, float]:
 
         node["GPU"] = float(torch.cuda.device_count())
     return node
+
+
+def require_reachable(ray_address: str) -> None:
+    """Make sure that something listens where a cluster is said to be; Ray itself would try for half a minute.
+
+    Raises:
+        ConfigError: if nothing does, or the port is no number.
+    """
+    host, _, port = ray_address.removeprefix("ray://").rpartition(":")
+    if not host:
+        return  # a word such as local or auto
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise no_ray(ray_address) from error
+
+
+def no_ray(ray_address: str) -> ConfigError:
+    """The error for a cluster that cannot be joined."""
+    return ConfigError(
+        f"ray must answer at '{ray_address}', it does not; correct --ray-address, give its RAY_AUTH_TOKEN if it asks "
+        "for one, or leave --ray-address out"
+    )
 
 
 @contextmanager
