@@ -89,10 +89,11 @@ class View:
         if self._console.is_terminal and not self._console.quiet:
             self._bar = _bar(self._console)
             self._task = self._bar.add_task("", total=None, left="")
-            self._bar.start()
         self.refresh()
         if self._bar is None:
             self._print_line()
+        else:
+            self._bar.start()
         self._ticker = threading.Thread(target=self._tick, daemon=True)
         self._ticker.start()
 
@@ -114,7 +115,8 @@ class View:
     def _draw(self) -> None:
         if self._bar is not None and self._now is not None:
             now = self._now
-            self._bar.update(self._task, description=now.running, completed=now.done, total=now.total, left=now.left)
+            running = "" if now.is_finished else now.running
+            self._bar.update(self._task, description=running, completed=now.done, total=now.total, left=now.left)
 
     def _tick(self) -> None:
         while not self._ended.wait(1.0 if self._bar is not None else LINE_EVERY_SECONDS):
