@@ -217,7 +217,7 @@ def open_sweep(path_or_name: str | Path, out: str | Path = "sweeps") -> Sweep:
     )
 
 
-def sweep(  # noqa: PLR0913 - the options of the command, each by keyword
+def run_sweep(  # noqa: PLR0913 - the options of the command, each by keyword
     space: Space,
     *,
     name: str | None = None,
@@ -330,7 +330,7 @@ __all__ = [
     "make_plan",
     "open_engine",
     "open_sweep",
+    "run_sweep",
     "space_text",
     "spaces",
-    "sweep",
 ]

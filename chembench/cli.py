@@ -160,7 +160,7 @@ def sweep(arguments: Sequence[str], /, space: str, overrides: tuple[str, ...], q
     from chembench import api
 
     asked = api.load_space(space, overrides)
-    done = api.sweep(asked, show_progress=not quiet, command=["chembench", *arguments], **options)
+    done = api.run_sweep(asked, show_progress=not quiet, command=["chembench", *arguments], **options)
     if not quiet:
         _print_boards(done, "table")
     click.echo(f"boards: {done.root / 'leaderboards'}")

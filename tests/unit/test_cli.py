@@ -206,7 +206,7 @@ def test_tracebacks_are_printed_when_asked_for(place, capsys, monkeypatch):
 
 
 def test_an_interrupt_ends_with_4_and_the_command_to_go_on(capsys, monkeypatch):
-    monkeypatch.setattr(api, "sweep", fail_with(KeyboardInterrupt()))
+    monkeypatch.setattr(api, "run_sweep", fail_with(KeyboardInterrupt()))
     arguments = ["sweep", "--space", "quickstart", "--set", "grid.molecules=[200, 400]"]
     assert cli.run(arguments) == 4
     told = capsys.readouterr().err.strip()
@@ -223,7 +223,7 @@ class Done:
 
 def test_a_sweep_hands_its_options_on_and_ends_with_the_sweeps_own_status(capsys, monkeypatch, tmp_path):
     given = {}
-    monkeypatch.setattr(api, "sweep", lambda space, **options: (given.update(options, space=space), Done())[1])
+    monkeypatch.setattr(api, "run_sweep", lambda space, **options: (given.update(options, space=space), Done())[1])
     arguments = [
         "sweep", "--space", "quickstart", "--set", "search.trials=2", "--name", "mine", "--out", "there",
         "--runner", "serial", "--max-concurrent", "1", "--cache-dir", "c", "--data-dir", "d",
@@ -339,7 +339,7 @@ def test_ctrl_c_ends_the_process_with_4():
     code = (
         "import sys, time; from chembench import api, cli\n"
         "def slow(*_, **__): print('begun', flush=True); time.sleep(60)\n"
-        "api.sweep = slow; cli.main(['sweep', '--space', 'quickstart'])"
+        "api.run_sweep = slow; cli.main(['sweep', '--space', 'quickstart'])"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
