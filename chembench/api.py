@@ -88,6 +88,14 @@ class Sweep:
 
         return read_state(self.paths)
 
+    def _begun(self) -> SweepState:
+        state = self.state()
+        if not state.header:
+            raise ConfigError(
+                f"sweep '{self.name}' has not begun, its ledger holds nothing; give its `chembench sweep` command again"
+            )
+        return state
+
     def status(self) -> SweepStatus:
         """Counts, failures and time left."""
         from chembench.sweep.progress import status_of
@@ -104,7 +112,7 @@ class Sweep:
         """Task type -> board."""
         from chembench.report.leaderboard import design_from_state, leaderboards
 
-        state = self.state()
+        state = self._begun()
         return {kind: board for kind, board in leaderboards(self.rows(), design_from_state(state)).items()}
 
     def pretrain_board(self) -> PretrainBoard:
@@ -175,7 +183,7 @@ class Sweep:
         """Folder of the fitted model that `predictor` loads."""
         from chembench.sweep.winners import winners
 
-        state = self.state()
+        state = self._begun()
         if uid is None:
             best = winners(state)
             tasks = list(state.header["tasks"])

@@ -248,6 +248,8 @@ def predict(source: str, smiles_column: str, output: Path | None, **chosen: Any)
     from chembench.inference import predict_table, read_molecules
     from chembench.paths import written_whole
 
+    if output is not None and source != "-" and output.resolve() == Path(source).resolve():
+        raise ConfigError(f"--output must be another file than --input, got '{output}' for both; choose a new name")
     molecules = read_molecules(_text_of(source), source, smiles_column)
     predictions = predict_table(_predictor(**chosen), molecules)
     if output is None:

@@ -225,7 +225,7 @@ class Ledger:
             ConfigError: if another driver holds the lock.
             DataError: if the ledger is damaged.
         """
-        paths.root.mkdir(parents=True, exist_ok=True)
+        _make(paths.root)
         self.paths = paths
         self.state = SweepState()
         self._lock = _take_lock(paths)
@@ -274,3 +274,13 @@ def _take_lock(paths: SweepPaths) -> Any:
     lock.write(str(os.getpid()))
     lock.flush()
     return lock
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        text = (
+            f"a sweep needs a folder that can be written, got '{folder}': {error.strerror}; choose another with --out"
+        )
+        raise ConfigError(text) from error

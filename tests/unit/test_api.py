@@ -7,6 +7,7 @@ import pytest
 
 import chembench
 from chembench import api
+from chembench.errors import ConfigError
 
 
 @pytest.mark.parametrize("name", chembench.OFFERED)
@@ -24,3 +25,13 @@ def test_importing_the_package_imports_nothing_heavy():
     code = "import sys, chembench; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "ray", "mlflow", "rdkit", "numpy", "pydantic"} & set(loaded)
+
+
+def test_a_sweep_killed_before_its_first_line_is_told(tmp_path):
+    (tmp_path / "early").mkdir()
+    (tmp_path / "early" / "ledger.jsonl").touch()
+    sweep = api.open_sweep("early", out=tmp_path)
+    with pytest.raises(ConfigError, match=r"sweep 'early' has not begun.*give its `chembench sweep` command again"):
+        sweep.leaderboards()
+    with pytest.raises(ConfigError, match="sweep 'early' has not begun"):
+        sweep.predictor("any")

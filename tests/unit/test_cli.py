@@ -349,3 +349,12 @@ def test_ctrl_c_ends_the_process_with_4():
         run.send_signal(signal.SIGINT)
         assert run.wait(10) == 4
         assert "Go on with: chembench sweep --space quickstart" in run.stderr.read()
+
+
+def test_predict_never_writes_over_its_input(tmp_path, capsys):
+    molecules = tmp_path / "molecules.smi"
+    molecules.write_text("CCO\n")
+    code = cli.run(["predict", "any", "--input", str(molecules), "--output", str(molecules)])
+    assert code == 2
+    assert "--output must be another file than --input" in capsys.readouterr().err
+    assert molecules.read_text() == "CCO\n"

@@ -164,3 +164,9 @@ def test_nan_never_enters_the_ledger(paths):
     with Ledger(paths) as ledger, pytest.raises(ValueError, match="not JSON compliant"):
         ledger.append({"event": "sweep", "name": "x", "space_digest": "", "header": {"score": float("nan")}})
     assert paths.ledger.read_bytes() == b""
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"needs a folder that can be written, got .*; choose another with --out"):
+        Ledger(SweepPaths(tmp_path / "file" / "sweep"))
