@@ -287,7 +287,7 @@ def open_engine(
     data_dir: str | Path | None = None,
     cache_dir: str | Path | None = None,
 ) -> Iterator[Engine]:
-    """A sweep for a loop of your own, instead of `sweep`; the boards come out the same.
+    """A sweep for a loop of your own, instead of `run_sweep`; the boards come out the same.
 
     ::
 
