@@ -6,7 +6,8 @@
     ├── ConfigError             2: what the user wrote cannot be carried out
     │   └── UnknownNameError    2: a name that no table holds
     ├── DataError               1: a file is missing, malformed or too small
-    └── RunError                1: an item failed; carries a cause code
+    ├── RunError                1: an item failed; carries a cause code
+    └── DiskFullError           4: no space is left; what is finished is kept, and the sweep can go on
 
 Each text gives the rule, the value and the way out, in one sentence, lower case.
 """
@@ -63,3 +64,9 @@ class RunError(ChembenchError):
     def __init__(self, message: str, cause: Cause = "bug") -> None:
         self.cause: Cause = cause
         super().__init__(message)
+
+
+class DiskFullError(ChembenchError):
+    """A file could not be written because no space is left; nothing was left half-written."""
+
+    exit_code = 4

@@ -173,6 +173,11 @@ class RunPaths:
         """State from which a later attempt at a pre-training goes on; removed when it has ended."""
         return self.root / "resume.pt"
 
+    @property
+    def stop(self) -> Path:
+        """Where this file exists the item keeps its state and ends as preempted."""
+        return self.root / "stop"
+
     def attempts_so_far(self) -> list[RunPaths]:
         """This attempt and those before it, the newest first; a folder that is no number stands alone."""
         if not self.root.name.isdecimal():
