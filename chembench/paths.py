@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -11,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chembench.errors import ConfigError
+from chembench.errors import ConfigError, DiskFullError
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -29,18 +31,47 @@ def safe_name(kind: str, name: str) -> str:
     return name
 
 
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether ``error``, or one that it came from, says that no space is left; torch and safetensors wrap the first."""
+    while error is not None:
+        if isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in _NO_SPACE):
+            return True
+        if any(f"(os error {number})" in str(error) for number in _NO_SPACE):  # as safetensors writes it
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def full_disk_told(place: Path) -> Iterator[None]:
+    """Turn a lack of space within the block into `DiskFullError` about the device that holds ``place``."""
+    try:
+        yield
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        raise DiskFullError(
+            f"no space left on the device that holds {place}; free some, then give the same command again"
+        ) from error
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a file beside ``path`` that takes its place only if the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a file beside ``path`` that takes its place only if the block ends well.
+
+    Raises:
+        DiskFullError: if no space is left.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield part
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with full_disk_told(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -48,21 +79,25 @@ def built_whole(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``folder`` that takes its name only if the block ends well.
 
     A second builder of the same content loses the race without harm: its copy is removed.
+
+    Raises:
+        DiskFullError: if no space is left.
     """
     import shutil
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    part.mkdir()
-    try:
-        yield part
+    with full_disk_told(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part.mkdir()
         try:
-            part.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+            yield part
+            try:
+                part.rename(folder)
+            except OSError:
+                if not folder.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -243,7 +278,19 @@ class SweepPaths:
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
-    """Add one JSON line to ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(value, sort_keys=True, allow_nan=False) + "\n")
+    """Add one JSON line to ``path``, or nothing.
+
+    Raises:
+        DiskFullError: if no space is left.
+    """
+    line = json.dumps(value, sort_keys=True, allow_nan=False) + "\n"
+    with full_disk_told(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.stat().st_size if path.exists() else 0
+        try:
+            with path.open("a") as file:
+                file.write(line)
+        except OSError:
+            if path.exists():
+                os.truncate(path, before)
+            raise

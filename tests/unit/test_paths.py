@@ -1,10 +1,12 @@
+import errno
+import io
 import os
 from pathlib import Path
 
 import pytest
 
 from chembench import paths
-from chembench.errors import ConfigError
+from chembench.errors import ConfigError, DiskFullError
 
 
 @pytest.mark.parametrize("name", ["quickstart", "a", "2024-01_x.y", "A" * 80])
@@ -98,3 +100,57 @@ def test_what_is_cached_lies_under_its_digest(tmp_path):
     places += [cache.split("d"), cache.sealed("d"), cache.pretrained("d")]
     assert len(set(places)) == len(places)
     assert all(place.name == "d" and os.path.commonpath([place, tmp_path]) == str(tmp_path) for place in places)
+
+
+def no_space(*args, **kwargs):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_file_or_folder_that_finds_no_space_leaves_nothing_and_says_where(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(DiskFullError, match=r"no space left on the device that holds .*; free some, then give the"):
+        paths.write_json(tmp_path / "value.json", {})
+    with pytest.raises(DiskFullError, match=f"that holds {tmp_path};"), paths.built_whole(tmp_path / "abc") as part:
+        paths.write_json(part / "value.json", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+class Torn(io.StringIO):
+    """A file that takes half of what is written."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def write(self, text):
+        with self.path.open("a") as file:
+            file.write(text[: len(text) // 2])
+        no_space()
+
+
+def test_a_line_is_added_whole_or_not_at_all(tmp_path, monkeypatch):
+    file = tmp_path / "lines.jsonl"
+    paths.append_line(file, {"a": 1})
+    with monkeypatch.context() as patched:
+        real = Path.open
+        halves = iter([True])
+        patched.setattr(Path, "open", lambda path, mode: Torn(path) if next(halves, False) else real(path, mode))
+        with pytest.raises(DiskFullError, match="no space left on the device"):
+            paths.append_line(file, {"b": 2})
+    assert file.read_text() == '{"a": 1}\n'
+    paths.append_line(file, {"c": 3})
+    assert file.read_text() == '{"a": 1}\n{"c": 3}\n'
+
+
+def test_a_full_disk_is_seen_behind_the_errors_of_others():
+    try:
+        try:
+            no_space()
+        except OSError:
+            raise RuntimeError("unexpected pos 64 vs 0")  # noqa: B904 - as torch's writer does
+    except RuntimeError as wrapped:
+        assert paths.is_disk_full(wrapped)
+    assert paths.is_disk_full(OSError(errno.EDQUOT, "Disk quota exceeded"))
+    assert paths.is_disk_full(Exception("I/O error: No space left on device (os error 28)"))
+    assert not paths.is_disk_full(OSError(errno.EACCES, "Permission denied"))
+    assert not paths.is_disk_full(None)
