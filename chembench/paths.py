@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import platform
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from chembench.errors import ConfigError, DiskFullError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+_PART = re.compile(r"\..+\.(?P<space>[0-9a-f]{8})\.(?P<pid>[0-9]+)\.[0-9a-f]{8}")
 
 
 def safe_name(kind: str, name: str) -> str:
@@ -62,7 +66,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         DiskFullError: if no space is left.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = part_beside(path)
     with full_disk_told(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -85,7 +89,7 @@ def built_whole(folder: Path) -> Iterator[Path]:
     """
     import shutil
 
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    part = part_beside(folder)
     with full_disk_told(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
         part.mkdir()
@@ -98,6 +102,41 @@ def built_whole(folder: Path) -> Iterator[Path]:
                     raise
         finally:
             shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def working_folder(parent: Path, name: str) -> Iterator[Path]:
+    """Yield an empty folder in ``parent`` that is removed after the block; a killed process leaves it to `gc`."""
+    import shutil
+
+    folder = part_beside(parent / name)
+    with full_disk_told(parent):
+        folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def part_beside(path: Path) -> Path:
+    """A new hidden name beside ``path`` that tells which process uses it; see `builder_of`."""
+    return path.with_name(f".{path.name}.{process_space()}.{os.getpid()}.{os.urandom(4).hex()}")
+
+
+def builder_of(part: Path) -> tuple[str, int] | None:
+    """The process that `part_beside` named ``part`` for: its `process_space` and its number; none for other names."""
+    found = _PART.fullmatch(part.name)
+    return (found["space"], int(found["pid"])) if found else None
+
+
+@cache
+def process_space() -> str:
+    """Where process numbers mean what they mean here: 8 hex digits of this boot and this container."""
+    try:
+        place = Path("/proc/sys/kernel/random/boot_id").read_text() + str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # not Linux: a machine has one such space
+        place = platform.node()
+    return hashlib.sha256(place.encode()).hexdigest()[:8]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -160,6 +199,20 @@ class CachePaths:
     def pretrained(self, digest: str) -> Path:
         return self.root / "pretrained" / digest
 
+    def named(self, key: str) -> Path:
+        """The folder that `key_of` gave ``key`` for."""
+        return self.root.joinpath(*key.split("/"))
+
+    @property
+    def register(self) -> Path:
+        """One file for each sweep that uses this cache."""
+        return self.root / "sweeps"
+
+    @property
+    def work(self) -> Path:
+        """Folders in which workers of sweeps with a storage carry out items."""
+        return self.root / "work"
+
     def crash(self, name: str) -> Path:
         """The traceback of a command that ended in a bug."""
         return self.root / "crashes" / f"{name}.txt"
@@ -171,6 +224,11 @@ class CachePaths:
     def index_list(self, name: str, what: str) -> Path:
         """Lines for people about the request ``name``, such as the rows that could not be read."""
         return self.root / "index" / f"{name}.{what}.txt"
+
+
+def key_of(folder: Path | str) -> str:
+    """What a folder of a cache is called in every other cache: its kind and its digest."""
+    return "/".join(Path(folder).parts[-2:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +299,11 @@ class SweepPaths:
     @property
     def lock(self) -> Path:
         return self.root / "driver.lock"
+
+    @property
+    def storage(self) -> Path:
+        """Where the sweep's folders are sent to, for workers without a common file system."""
+        return self.root / "storage.json"
 
     @property
     def journal(self) -> Path:

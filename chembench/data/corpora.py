@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from chembench.chem.descriptors import rdkit_version
 from chembench.config import Spec, digest_of
 from chembench.data.sources import Source, resolve, smiles_cells
 from chembench.errors import DataError
-from chembench.paths import CachePaths, built_whole, read_json, write_json, written_whole
+from chembench.paths import CachePaths, built_whole, read_json, working_folder, write_json, written_whole
 
 Part = Literal["train", "validation"]
 Progress = Callable[[str], None]
@@ -147,10 +146,8 @@ def _build(
     spec: CorpusSpec, sources: tuple[Source, ...], cache: CachePaths, request: str, chunks: Iterator[list[_Row]]
 ) -> Corpus:
     parent = cache.corpus("any").parent
-    parent.mkdir(parents=True, exist_ok=True)
     unreadable_list = cache.index_list(request, "unreadable")
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=parent) as temporary:
-        work = Path(temporary)
+    with working_folder(parent, "building") as work:
         rows, unreadable = _fill_buckets(chunks, work, unreadable_list)
         _check_readable(spec, rows, unreadable, unreadable_list)
         unique, held_out = _merge_buckets(work, spec.validation)

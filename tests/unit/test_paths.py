@@ -154,3 +154,31 @@ def test_a_full_disk_is_seen_behind_the_errors_of_others():
     assert paths.is_disk_full(Exception("I/O error: No space left on device (os error 28)"))
     assert not paths.is_disk_full(OSError(errno.EACCES, "Permission denied"))
     assert not paths.is_disk_full(None)
+
+
+def test_a_working_folder_is_gone_after_the_block(tmp_path):
+    with pytest.raises(ZeroDivisionError), paths.working_folder(tmp_path / "deep", "build") as folder:
+        (folder / "half").write_text("x")
+        assert folder.parent == tmp_path / "deep"
+        raise ZeroDivisionError
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_a_part_tells_which_process_uses_it(tmp_path):
+    own = (paths.process_space(), os.getpid())
+    assert paths.builder_of(paths.part_beside(tmp_path / "model.pt")) == own
+    with paths.built_whole(tmp_path / "abc") as folder, paths.written_whole(tmp_path / "a.txt") as file:
+        file.write_text("x")
+        assert paths.builder_of(folder) == paths.builder_of(file) == own
+    assert len({paths.part_beside(tmp_path / "x") for _ in range(10)}) == 10
+
+
+@pytest.mark.parametrize("name", [".hidden", "result.json", ".result.json.12", "x.0123abcd.12.0123abcd"])
+def test_other_names_tell_of_no_process(name):
+    assert paths.builder_of(Path(name)) is None
+
+
+def test_a_folder_of_one_cache_has_its_name_in_every_cache(tmp_path):
+    here, there = paths.CachePaths(tmp_path / "here"), paths.CachePaths(tmp_path / "there")
+    for folder in (here.shard, here.pretrained, here.sealed):
+        assert there.named(paths.key_of(str(folder("abc")))) == getattr(there, folder.__name__)("abc")
