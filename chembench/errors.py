@@ -7,7 +7,8 @@
     │   └── UnknownNameError    2: a name that no table holds
     ├── DataError               1: a file is missing, malformed or too small
     ├── RunError                1: an item failed; carries a cause code
-    └── DiskFullError           4: no space is left; what is finished is kept, and the sweep can go on
+    ├── DiskFullError           4: no space is left; what is finished is kept, and the sweep can go on
+    └── StorageError            4: the storage of a sweep fails; what is finished is kept, and the sweep can go on
 
 Each text gives the rule, the value and the way out, in one sentence, lower case.
 """
@@ -68,5 +69,11 @@ class RunError(ChembenchError):
 
 class DiskFullError(ChembenchError):
     """A file could not be written because no space is left; nothing was left half-written."""
+
+    exit_code = 4
+
+
+class StorageError(ChembenchError):
+    """What lies behind ``--storage`` could not be read or written; nothing was left half-written."""
 
     exit_code = 4

@@ -1,6 +1,15 @@
 import pytest
 
-from chembench.errors import CAUSES, ChembenchError, ConfigError, DataError, RunError, UnknownNameError
+from chembench.errors import (
+    CAUSES,
+    ChembenchError,
+    ConfigError,
+    DataError,
+    DiskFullError,
+    RunError,
+    StorageError,
+    UnknownNameError,
+)
 
 
 @pytest.mark.parametrize(
@@ -11,6 +20,8 @@ from chembench.errors import CAUSES, ChembenchError, ConfigError, DataError, Run
         (UnknownNameError("task", "x", ["y"]), 2),
         (DataError("x"), 1),
         (RunError("x"), 1),
+        (DiskFullError("x"), 4),
+        (StorageError("x"), 4),
     ],
 )
 def test_each_kind_has_its_exit_code(error, code):
