@@ -33,7 +33,7 @@ def vocabulary_of(space: Space) -> tuple[Tokenizer, Vocabulary]:
     """
     table = space.tokenizer
     if table.file:
-        path = Path(space._base or ".") / Path(table.file).expanduser()
+        path = Path(space.base) / Path(table.file).expanduser()
         if not path.is_file():
             raise ConfigError(f"tokenizer.file {table.file} does not exist; give a Hugging Face tokenizer.json")
         tokenizer = load_tokenizer(path)

@@ -60,7 +60,7 @@ def prepare(space: Space, cache: CachePaths, data_dir: Path, processes: int, say
     folder = cache.tokenizer(tokenizer.digest)
     if not (folder / "tokenizer.json").is_file():
         tokenizer.save(folder)
-    base = Path(space._base or ".")
+    base = Path(space.base)
     tasks, splits = _tasks(space, cache, data_dir, base, say)
     largest = max(cell.molecules for cell in grid_cells(space))
     corpus, shards = None, None

@@ -246,7 +246,7 @@ def _notes(space: Space) -> list[str]:
     from chembench.data.sources import resolve
 
     notes = tokenizer_notes(space)
-    base = Path(space._base or ".")
+    base = Path(space.base)
     for name in space.corpus.files:
         if "://" not in name:
             try:

@@ -100,9 +100,8 @@ def space_from(data: dict[str, Any], source: Source | None = None) -> Space:
     problems += [problem for problem in check_space(judged, broken) if not is_within(problem[0], broken)]
     if problems or space is None:
         raise ConfigError([f"{source.of(place)}: {sentence}" for place, sentence in problems])
-    if source.path is not None:
-        space._base = str(source.path.resolve().parent)
-    return _with_names_written_out(space)
+    base = (source.path.parent if source.path else Path()) / Path(space.base).expanduser()
+    return _with_names_written_out(space.model_copy(update={"base": str(base.resolve())}))
 
 
 def _with_names_written_out(space: Space) -> Space:
@@ -111,11 +110,9 @@ def _with_names_written_out(space: Space) -> Space:
         return space
     from chembench.chem.descriptors import descriptor_names
 
-    names = descriptor_names(str(Path(space._base or ".") / Path(space.labels.descriptors).expanduser()))
+    names = descriptor_names(str(Path(space.base) / Path(space.labels.descriptors).expanduser()))
     labels = space.labels.model_copy(update={"descriptors": ",".join(names)})
-    whole = space.model_copy(update={"labels": labels})
-    whole._base = space._base
-    return whole
+    return space.model_copy(update={"labels": labels})
 
 
 def _flat_grid(grid: Any) -> Any:

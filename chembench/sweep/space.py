@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, PrivateAttr, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from chembench.config import Spec, digest_of
 from chembench.data.catalog import TASKS, TaskDef
@@ -137,6 +138,8 @@ class Space(Spec):
 
     name: str
     description: str = ""
+    base: str = ""
+    """Folder that relative paths start from; the folder of the file when not given."""
     mode: Literal["sound", "paper"] = "sound"
     seed: NonNegativeInt = 0
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -156,9 +159,6 @@ class Space(Spec):
     search: SearchTable
     confirm: ConfirmTable = ConfirmTable()
     resources: ResourcesTable = ResourcesTable()
-
-    _base: str = PrivateAttr(default="")
-    """Folder that relative paths in the file start from."""
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -185,9 +185,20 @@ class Space(Spec):
         merged = {**shared, **self.pretrain.get(architecture, {})}
         return {key: None if value == "none" else value for key, value in merged.items()}
 
+    @property
+    def relative_files(self) -> tuple[str, ...]:
+        """The files it names that are looked for in `base`."""
+        tasks = [self.task_def(name) for name in self.tasks]
+        own = [task.file for task in tasks if task.source == "file"]
+        named = [name for name in (*self.corpus.files, *own, self.tokenizer.file) if name]
+        elsewhere = [name for name in named if name.startswith("rdkit:") or "://" in name]
+        return tuple(n for n in named if n not in elsewhere and not Path(n).expanduser().is_absolute())
+
     def as_data(self) -> dict[str, Any]:
-        """The resolved space as TOML-able values, every default written out."""
+        """The resolved space as TOML-able values, every default written out; it can be read back in any folder."""
         data = self.model_dump(mode="json", exclude_none=True)
+        if not self.relative_files:
+            del data["base"]
         data["finetune"] = {key: as_toml(p) for key, p in self.parameters.items()}
         data["model"] = {key: as_toml(p) for key, p in self.axes.items()}
         grid: dict[str, Any] = {}
@@ -199,8 +210,9 @@ class Space(Spec):
         return {key: value for key, value in data.items() if value not in ({}, None)}
 
     def identity(self) -> dict[str, Any]:
-        """What must be equal for a sweep to go on: all but names, descriptions and shares of the machine."""
+        """What must be equal for a sweep to go on: all but names, descriptions, places and shares of the machine."""
         data = self.as_data()
+        data.pop("base", None)
         data.pop("description", None)
         data.pop("name")
         resources: dict[str, str] = {"precision": self.resources.precision}

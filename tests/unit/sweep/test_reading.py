@@ -73,7 +73,41 @@ def test_what_is_no_toml_is_told_with_the_file(tmp_path, content):
 
 
 def test_relative_paths_start_from_the_file(tmp_path):
-    assert read_space(written(tmp_path))._base == str(tmp_path)
+    assert read_space(written(tmp_path)).base == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "relative",
+    [
+        {"corpus__files": ["rdkit:NCI/first_5K.smi", "mine.smi"]},
+        {"tokenizer": {"file": "tok.json"}},
+        {"tasks": ["mine"], "task": {"mine": {"file": "mine.csv", "kind": "regression", "targets": ["y"]}}},
+    ],
+)
+def test_a_saved_space_finds_its_files_from_anywhere_and_is_the_same_space(tmp_path, relative, monkeypatch):
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    home.mkdir(), elsewhere.mkdir()
+    monkeypatch.chdir(home)
+    for space in (read_space(written(home, **relative)), space_from(changed(GRID, **relative))):
+        saved = elsewhere / "saved.toml"
+        saved.write_text(tomli_w.dumps(space.as_data()))
+        with monkeypatch.context() as patch:
+            patch.chdir(elsewhere)
+            again = read_space(str(saved))
+            assert again.base == str(home)
+            assert again.identity() == space.identity() and "base" not in space.identity()
+            assert space_from(space.as_data()).as_data() == again.as_data()
+
+
+def test_a_base_is_a_folder_beside_the_file_and_can_be_set(tmp_path):
+    path = written(tmp_path, base="data", corpus__files=["mine.smi"])
+    assert read_space(path).base == str(tmp_path / "data")
+    assert read_space(path, ["base=/elsewhere"]).base == "/elsewhere"
+
+
+def test_a_space_without_files_of_its_own_is_saved_without_a_place(tmp_path):
+    absolute = {"corpus__files": [str(tmp_path / "mine.smi"), "rdkit:NCI/first_5K.smi", "https://x.org/a.smi"]}
+    assert "base" not in read_space(written(tmp_path, **absolute)).as_data()
 
 
 def test_a_file_without_a_name_is_called_like_the_file(tmp_path):
