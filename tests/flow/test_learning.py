@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from chembench.chem.tokens import SmilesTokenizer
+from chembench.data.shards import write_shard
 from chembench.data.splits import Rows
 from chembench.data.statistics import label_statistics, save_statistics
 from chembench.models.sizes import resolve
@@ -40,10 +41,7 @@ def write_rows(folder, tokenizer):
     flat, offsets = tokenizer.encode_many(SMILES)
     shard = {"corpus": "made", "start": 0, "stop": 32, "names": DESCRIPTORS, "tokenizer": tokenizer.digest}
     (folder / "shard").mkdir()
-    np.save(folder / "shard" / "tokens.npy", flat)
-    np.save(folder / "shard" / "offsets.npy", offsets)
-    np.save(folder / "shard" / "labels.npy", descriptors_NK)
-    write_json(folder / "shard" / "manifest.json", {**shard, "part": "train", "rdkit": "none"})
+    write_shard(folder / "shard", flat, offsets, descriptors_NK, {**shard, "part": "train"})
     values = {"regression": draw.normal(5.0, 2.0, size=32), "classification": draw.permutation(np.arange(32) % 2)}
     for kind, values_N in values.items():
         rows = Rows(np.arange(32), SMILES, values_N[:, None].astype(np.float32))

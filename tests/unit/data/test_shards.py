@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -171,6 +172,47 @@ def test_shards_of_other_labels_are_refused(built, corpus, cache):
 def test_a_folder_without_shard_is_told(built, tmp_path):
     with pytest.raises(DataError, match=r"holds no shard .*; prepare the inputs again"):
         open_shards([tmp_path], built.statistics)
+
+
+def damaged(folder, name, where=-1):
+    """One byte of a file of a shard is another; the file is as long as before."""
+    file = folder / name
+    data = bytearray(file.read_bytes())
+    data[where] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["tokens.npy", "offsets.npy", "labels.npy"])
+def test_a_byte_that_changed_is_told_and_a_deleted_shard_is_built_again(corpus, labels, tmp_path, name):
+    cache = CachePaths(tmp_path)
+    built = build_shards(corpus, SmilesTokenizer(), labels, 300, cache)
+    whole = (built.train[1] / name).read_bytes()
+    damaged(built.train[1], name)
+    text = (
+        rf"{built.train[1] / name} must be as it was built, CRC-32 \w{{8}}, it has \w{{8}}; delete the folder, it will"
+    )
+    with pytest.raises(DataError, match=text):
+        open_shards(built.train, built.statistics)
+    shutil.rmtree(built.train[1])
+    build_shards(corpus, SmilesTokenizer(), labels, 300, cache)
+    assert (built.train[1] / name).read_bytes() == whole
+    assert len(open_shards(built.train, built.statistics)) == 512
+
+
+def test_a_cut_file_is_told(corpus, labels, tmp_path):
+    built = build_shards(corpus, SmilesTokenizer(), labels, 300, CachePaths(tmp_path))
+    file = built.train[0] / "labels.npy"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"labels.npy must be as it was built"):
+        open_shards(built.train, built.statistics)
+
+
+def test_statistics_are_not_made_of_damaged_labels(corpus, labels, tmp_path):
+    cache = CachePaths(tmp_path)
+    built = build_shards(corpus, SmilesTokenizer(), labels, 300, cache)
+    damaged(built.train[0], "labels.npy")
+    with pytest.raises(DataError, match=r"labels.npy must be as it was built"):
+        build_shards(corpus, SmilesTokenizer(), labels, 600, cache)
 
 
 def test_reading_needs_numpy_alone():

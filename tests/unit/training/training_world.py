@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from chembench.chem.tokens import SmilesTokenizer
+from chembench.data.shards import write_shard
 from chembench.data.splits import Rows
 from chembench.data.statistics import label_statistics, save_statistics
 from chembench.models.sizes import resolve
@@ -44,14 +45,11 @@ def descriptors(smiles):
     return labels
 
 
-def write_shard(folder, smiles, tokenizer, part):
+def make_shard(folder, smiles, tokenizer, part):
     flat, offsets = tokenizer.encode_many(smiles)
+    manifest = {"corpus": "made", "part": part, "start": 0, "stop": len(smiles), "names": list(DESCRIPTORS)}
     with built_whole(folder) as whole:
-        np.save(whole / "tokens.npy", flat)
-        np.save(whole / "offsets.npy", offsets)
-        np.save(whole / "labels.npy", descriptors(smiles))
-        manifest = {"corpus": "made", "part": part, "start": 0, "stop": len(smiles), "names": list(DESCRIPTORS)}
-        write_json(whole / "manifest.json", {**manifest, "tokenizer": tokenizer.digest, "rdkit": "none"})
+        write_shard(whole, flat, offsets, descriptors(smiles), {**manifest, "tokenizer": tokenizer.digest})
 
 
 def write_part(folder, part, rows):
@@ -71,8 +69,8 @@ class World:
         tokenizer = SmilesTokenizer()
         tokenizer.save(root / "tokenizer")
         smiles = molecules(260)
-        write_shard(root / "shard", smiles[:200], tokenizer, "train")
-        write_shard(root / "validation", smiles[200:], tokenizer, "validation")
+        make_shard(root / "shard", smiles[:200], tokenizer, "train")
+        make_shard(root / "validation", smiles[200:], tokenizer, "validation")
         save_statistics(label_statistics(descriptors(smiles[:200]), DESCRIPTORS, "none", 10.0), root / "statistics")
         return cls(root, tokenizer)
 
