@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from chembench.errors import ConfigError, DataError
+from chembench.errors import ConfigError, DataError, Interrupted, RunError
 from chembench.paths import CachePaths, SweepPaths, write_json, written_whole
 from chembench.registry import RUNNERS
 from chembench.specs import Kind
@@ -22,11 +22,13 @@ from chembench.sweep.inputs import Prepared, Say, prepare
 from chembench.sweep.ledger import Ledger, SweepState, read_state
 from chembench.sweep.plan import Plan, make_plan
 from chembench.sweep.plugin import Engine
-from chembench.sweep.running import RunnerOptions, check_fits, interrupted_by_sigterm, local_node, require_reachable
+from chembench.sweep.running import RunnerOptions, check_fits, local_node, require_reachable
 from chembench.sweep.space import Space
+from chembench.sweep.stopping import Stopping, interrupted
 
 if TYPE_CHECKING:
     from chembench.progress import View
+    from chembench.tracking.mlflow_sync import Beside
 
 MLFLOW_SECONDS = 30.0
 """How long MLflow is waited for at the end."""
@@ -68,6 +70,8 @@ def drive(settings: Drive) -> None:
     Raises:
         ConfigError: if the folder holds another space, another driver is at work, or resources are missing.
         DataError: if an input cannot be used.
+        Interrupted: if a signal ended it; a second signal leaves what runs to the next start.
+        RunError: if it cannot go on.
     """
     paths = settings.paths
     if paths.ledger.is_file() and _is_done(settings, read_state(paths)):
@@ -75,25 +79,47 @@ def drive(settings: Drive) -> None:
         return
     _check_machine(settings)
     from chembench.progress import View
+
+    try:
+        with View(settings.show_progress) as view:
+            stopping = Stopping(view.warn)
+            with (
+                stopping.on_signals(interrupted(paths.root)),
+                opened(settings, view.say) as engine,
+                _tracked(settings, view),
+            ):
+                _run(settings, engine, view, stopping)
+    except KeyboardInterrupt as at_once:
+        if not paths.ledger.is_file():
+            raise  # nothing has begun
+        raise interrupted(paths.root) from at_once
+
+
+def _run(settings: Drive, engine: Engine, view: View, stopping: Stopping) -> None:
+    """Carry the sweep as far as it goes, with its display, its journal and, in the end, its boards."""
     from chembench.tracking.optuna_journal import OptunaJournal
 
-    with (
-        interrupted_by_sigterm(),
-        View(settings.show_progress) as view,
-        opened(settings, view.say) as engine,
-        _tracked(settings, view),
-    ):
-        journal = OptunaJournal(paths, settings.space)
-        view.watch(engine.state)
+    paths = settings.paths
+    journal = OptunaJournal(paths, settings.space)
+    view.watch(engine.state)
 
-        def on_change() -> None:
-            journal.update(engine.state)
-            view.refresh()
+    def on_change() -> None:
+        journal.update(engine.state)
+        view.refresh()
 
-        on_change()
-        options = RunnerOptions(settings.ray_address, settings.max_concurrent)
+    on_change()
+    options = RunnerOptions(
+        ray_address=settings.ray_address,
+        max_concurrent=settings.max_concurrent,
+        stopping=stopping,
+        folders=(paths.root, settings.cache.root),
+    )
+    try:
         RUNNERS.load(settings.runner)(engine, options, on_change)
+    except (Interrupted, RunError):
         write_boards(paths)
+        raise
+    write_boards(paths)
 
 
 @contextmanager
@@ -287,16 +313,26 @@ def _commit() -> str:
 @contextmanager
 def _tracked(settings: Drive, view: View) -> Iterator[None]:
     """MLflow is kept up to date by a process beside this one; it never holds the sweep up."""
-    from chembench.tracking.mlflow_sync import finish, start_beside
+    from chembench.tracking.mlflow_sync import start_beside
 
     process = start_beside(settings.paths.root, settings.tracking_uri)
     try:
         yield
-    finally:
-        view.end()
-        view.say(f"MLflow: sending what is left, {MLFLOW_SECONDS:.0f} s at most")
-        report = finish(process, settings.paths.root, seconds=MLFLOW_SECONDS)
-        if report.unsent:
-            view.warn(f"warning: {report.message}")
-        else:
-            view.say("MLflow: every run, board and model is sent")
+    except KeyboardInterrupt:  # at once; that process sends what is left by itself when this one is gone
+        raise
+    except BaseException:
+        _send_rest(process, settings, view)
+        raise
+    _send_rest(process, settings, view)
+
+
+def _send_rest(process: Beside, settings: Drive, view: View) -> None:
+    from chembench.tracking.mlflow_sync import finish
+
+    view.end()
+    view.say(f"MLflow: sending what is left, {MLFLOW_SECONDS:.0f} s at most")
+    report = finish(process, settings.paths.root, seconds=MLFLOW_SECONDS)
+    if report.unsent:
+        view.warn(f"warning: {report.message}")
+    else:
+        view.say("MLflow: every run, board and model is sent")

@@ -7,6 +7,7 @@
     │   └── UnknownNameError    2: a name that no table holds
     ├── DataError               1: a file is missing, malformed or too small
     ├── RunError                1: an item failed; carries a cause code
+    ├── Interrupted             4: somebody ended the sweep; what is finished is kept, and it can go on
     ├── DiskFullError           4: no space is left; what is finished is kept, and the sweep can go on
     └── StorageError            4: the storage of a sweep fails; what is finished is kept, and the sweep can go on
 
@@ -65,6 +66,12 @@ class RunError(ChembenchError):
     def __init__(self, message: str, cause: Cause = "bug") -> None:
         self.cause: Cause = cause
         super().__init__(message)
+
+
+class Interrupted(ChembenchError):
+    """A sweep was ended by a signal; what is finished is kept, and it can go on."""
+
+    exit_code = 4
 
 
 class DiskFullError(ChembenchError):

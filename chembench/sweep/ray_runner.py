@@ -9,8 +9,10 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -18,7 +20,7 @@ from typing import Any, get_args
 from chembench.errors import RunError
 from chembench.specs import Kind, Outcome, Work
 from chembench.sweep.plugin import Engine, read_outcome
-from chembench.sweep.running import RunnerOptions, check_fits, interrupted_by_sigterm, no_ray
+from chembench.sweep.running import Desk, RunnerOptions, ask_to_stop, check_fits, desk, no_ray
 from chembench.sweep.space import ResourceShape
 
 HOLD_SECONDS = 0.5
@@ -48,17 +50,17 @@ def run_with_ray(engine: Engine, options: RunnerOptions, on_change: Callable[[],
     Raises:
         ConfigError: if no node can hold an item of some kind.
         RunError: if Tune ended although work is left.
+        ChembenchError: if the sweep is ended before its time.
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    try:
-        with _cluster(options) as nodes, interrupted_by_sigterm():  # ray.init has put its own handler
-            check_fits([engine.shape(kind) for kind in get_args(Kind)], nodes)
-            _run_tune(engine, options, on_change, nodes)
-    except SystemExit as ended:  # Ray's handler, before ours stood
-        raise KeyboardInterrupt from ended
-    if not engine.done and not options.stop():
-        raise RunError("ray tune ended although work is left; give the same command again to go on", "worker-lost")
+    with _cluster(options) as nodes:
+        check_fits([engine.shape(kind) for kind in get_args(Kind)], nodes)
+        with desk(engine, options, on_change) as at:
+            _run_tune(engine, at, options, nodes)
+            if not at.is_closed:
+                text = "ray tune must end when no work is left, it ended before; give the same command again to go on"
+                raise RunError(text, "worker-lost")
 
 
 @contextlib.contextmanager
@@ -75,7 +77,8 @@ def _cluster(options: RunnerOptions) -> Iterator[list[Mapping[str, float]]]:
         arguments |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": temp_dir}
     with contextlib.redirect_stdout(sys.stderr):  # the raylet's messages about dead workers go to stdout
         try:
-            ray.init(**arguments)
+            with _own_sigterm():
+                ray.init(**arguments)
         except ConnectionError as error:
             raise no_ray(options.ray_address) from error
         try:
@@ -87,9 +90,20 @@ def _cluster(options: RunnerOptions) -> Iterator[list[Mapping[str, float]]]:
                 shutil.rmtree(temp_dir, ignore_errors=True)
 
 
-def _run_tune(
-    engine: Engine, options: RunnerOptions, on_change: Callable[[], None], nodes: list[Mapping[str, float]]
-) -> None:
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """The handler of SIGTERM is after the block what it was before: ray.init puts one that ends the process."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as ended:  # Ray's handler was quicker
+        raise KeyboardInterrupt from ended
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _run_tune(engine: Engine, at: Desk, options: RunnerOptions, nodes: list[Mapping[str, float]]) -> None:
     from ray import tune
 
     room = Room(nodes, options.max_concurrent)
@@ -98,7 +112,7 @@ def _run_tune(
         tuner = tune.Tuner(
             tune.with_resources(_trainable(), _bundle),
             tune_config=tune.TuneConfig(
-                search_alg=_searcher(engine, room, options, on_change),
+                search_alg=_searcher(engine, at, room),
                 num_samples=-1,
                 max_concurrent_trials=room.slots,
                 reuse_actors=True,
@@ -170,7 +184,7 @@ def carry_out(item: Mapping[str, Any]) -> dict[str, Any]:
     """Run one item in a worker.
 
     Raises:
-        RunError: after the result is written, if the process must not be used again (out of memory, NaN).
+        RunError: after the result is written, if the process must not be used again (out of memory, NaN, SIGTERM).
     """
     import time
 
@@ -179,13 +193,36 @@ def carry_out(item: Mapping[str, Any]) -> dict[str, Any]:
         return {"done": True}
     from chembench.trial import run_item
 
-    outcome = run_item(Work.model_validate_json(item["work"]))
-    if outcome.cause in ("oom", "nan"):
-        raise RunError(outcome.message, outcome.cause)
+    work = Work.model_validate_json(item["work"])
+    with _stopped_by_sigterm(Path(work.folder)) as told:
+        outcome = run_item(work)
+    if outcome.cause in ("oom", "nan") or told:
+        raise RunError(outcome.message, outcome.cause or "preempted")
     return {"done": True}
 
 
-def _searcher(engine: Engine, room: Room, options: RunnerOptions, on_change: Callable[[], None]) -> Any:
+@contextlib.contextmanager
+def _stopped_by_sigterm(folder: Path) -> Iterator[list[int]]:
+    """Within the block the first SIGTERM has the attempt keep its state; a second one ends the process, as without it.
+
+    Yields:
+        The signals that came.
+    """
+    told: list[int] = []
+
+    def on_signal(number: int, frame: object) -> None:
+        told.append(number)
+        signal.signal(signal.SIGTERM, before)
+        ask_to_stop(folder)
+
+    before = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _searcher(engine: Engine, at: Desk, room: Room) -> Any:
     from ray.tune.search import Searcher
 
     class Queue(Searcher):
@@ -197,17 +234,16 @@ def _searcher(engine: Engine, room: Room, options: RunnerOptions, on_change: Cal
 
         def suggest(self, trial_id: str) -> Any:
             works = [work for work in self._open.values() if work is not None]
-            work = None if options.stop() else engine.ask(room.fits)
+            work = at.ask(room.fits)
             if work is not None:
                 shape = engine.shape(work.kind)
                 room.take(trial_id, shape)
                 self._open[trial_id] = work
-                on_change()
                 return {"work": work.model_dump_json(), "cpus": shape.cpus, "gpus": shape.gpus}
-            if not self._open and (engine.done or options.stop()):
+            if not self._open and at.is_closed:
                 return str(Searcher.FINISHED)
             shape = engine.shape("search")
-            if works and not engine.done and not options.stop() and room.fits(shape):
+            if works and not at.is_closed and room.fits(shape):
                 room.take(trial_id, shape)
                 self._open[trial_id] = None
                 return {"work": None, "cpus": shape.cpus, "gpus": shape.gpus}
@@ -217,8 +253,7 @@ def _searcher(engine: Engine, room: Room, options: RunnerOptions, on_change: Cal
             work = self._open.pop(trial_id)
             room.give_back(trial_id)
             if work is not None:
-                engine.tell(outcome_of(work))
-                on_change()
+                at.tell(outcome_of(work))
 
         def __reduce__(self) -> tuple[Any, ...]:  # Tuner() pickles the searcher; nothing ever reads it back
             return dict, ()

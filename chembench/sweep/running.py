@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-import signal
+import shutil
 import socket
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from chembench.errors import ConfigError
+from chembench.errors import ConfigError, DiskFullError
+from chembench.paths import RunPaths
+from chembench.specs import Outcome, Work
+from chembench.sweep.plugin import Engine
 from chembench.sweep.space import ResourceShape
+from chembench.sweep.stopping import Stopping
 
 CONNECT_SECONDS = 10.0
+RESERVE_MIB = 64
+"""No work is handed out where less than this is free: what runs must be able to save its state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +32,85 @@ class RunnerOptions:
     """Items in flight at most; none: as many as the resources hold."""
     temp_dir: Path | None = None
     """Where Ray keeps its files when it is started here."""
-    stop: Callable[[], bool] = lambda: False
-    """Asked between items: whether to hand out no more work."""
+    stopping: Stopping = field(default_factory=Stopping)
+    """How it ends before its time."""
+    folders: tuple[Path, ...] = ()
+    """What the sweep writes to; nothing is handed out while one of them has no space left."""
+
+
+class Desk:
+    """Between the engine and a runner: hands out work while there is reason to, takes in what came out."""
+
+    def __init__(self, engine: Engine, options: RunnerOptions, on_change: Callable[[], None]) -> None:
+        self._engine, self._options, self._on_change = engine, options, on_change
+        self._in_flight: dict[str, Work] = {}
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no more work will be handed out."""
+        return self._engine.done or self._options.stopping.requested
+
+    def ask(self, fits: Callable[[ResourceShape], bool] = lambda shape: True) -> Work | None:
+        """The next item, if there is one that is ready, fits, and may be begun."""
+        self._require_space()
+        if self.is_closed:
+            return None
+        work = self._engine.ask(fits)
+        if work is not None:
+            self._in_flight[work.uid] = work
+            if self._options.stopping.requested:  # a signal came while it was handed out
+                self.stop_items()
+            self._on_change()
+        return work
+
+    def tell(self, outcome: Outcome) -> None:
+        """Fold in what came out of an attempt."""
+        del self._in_flight[outcome.uid]
+        self._engine.tell(outcome)
+        if outcome.measured.get("disk_full"):
+            self._options.stopping.request(DiskFullError(outcome.message))
+        self._on_change()
+
+    def stop_items(self) -> int:
+        """Ask every item in flight to keep its state and end; how many they are."""
+        works = list(self._in_flight.values())
+        for work in works:
+            ask_to_stop(Path(work.folder))
+        return len(works)
+
+    def _require_space(self) -> None:
+        for folder in self._options.folders:
+            free = shutil.disk_usage(folder).free / 2**20
+            if free < RESERVE_MIB:
+                text = f"{RESERVE_MIB} MiB must be free where a sweep writes, {folder} has {free:.0f} MiB; "
+                error = DiskFullError(f"{text}free some, then give the same command again")
+                self._options.stopping.request(error)
+
+
+def ask_to_stop(folder: Path) -> None:
+    """Have the attempt in ``folder`` keep its state and end; where the disk is full it cannot be told, nor keep any."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        RunPaths(folder).stop.touch()
+
+
+@contextmanager
+def desk(engine: Engine, options: RunnerOptions, on_change: Callable[[], None]) -> Iterator[Desk]:
+    """Where a runner gets its work, until the sweep is done or to be ended before its time.
+
+    Args:
+        engine: the sweep.
+        options: how it is run.
+        on_change: called after every start and end of an item.
+
+    Raises:
+        ChembenchError: what `Stopping.reason` says, if work is left at the end.
+    """
+    opened = Desk(engine, options, on_change)
+    with options.stopping.while_running(opened.stop_items):
+        yield opened
+    if options.stopping.reason is not None and not engine.done:
+        raise options.stopping.reason
 
 
 def check_fits(shapes: Iterable[ResourceShape], nodes: Iterable[Mapping[str, float]]) -> None:
@@ -90,20 +172,3 @@ def no_ray(ray_address: str) -> ConfigError:
         f"ray must answer at '{ray_address}', it does not; correct --ray-address, give its RAY_AUTH_TOKEN if it asks "
         "for one, or leave --ray-address out"
     )
-
-
-@contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
-    """Within the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does; outside the main thread nothing changes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chembench.sweep.plugin import Engine
-from chembench.sweep.running import RunnerOptions
+from chembench.sweep.running import RunnerOptions, desk
 from chembench.trial import run_item
 
 
@@ -14,12 +14,13 @@ def run_serially(engine: Engine, options: RunnerOptions, on_change: Callable[[],
 
     Args:
         engine: the sweep.
-        options: ignored but for ``stop``; there is one worker.
+        options: ignored but for ``stopping`` and ``folders``; there is one worker.
         on_change: called after every start and end of an item.
+
+    Raises:
+        ChembenchError: if the sweep is ended before its time.
     """
-    while not engine.done and not options.stop():
-        work = engine.ask()
-        assert work is not None, "one item at a time: something is always ready until the sweep is done"
-        on_change()
-        engine.tell(run_item(work))
-        on_change()
+    with desk(engine, options, on_change) as at:
+        while (work := at.ask()) is not None:
+            at.tell(run_item(work))
+        assert at.is_closed, "one item at a time: something is always ready until the sweep is done"

@@ -2,10 +2,12 @@
 
 import itertools
 from collections import Counter
+from contextlib import nullcontext
 
 import pytest
 
 from chembench.api import load_space, open_engine
+from chembench.errors import Interrupted
 from chembench.registry import RUNNERS
 from chembench.sweep.running import RunnerOptions
 
@@ -35,16 +37,15 @@ class RunnerContract:
             with open_engine(
                 load_space("full_grid_tiny", SMALL), out=folder / "sweeps", cache_dir=folder / "cache"
             ) as engine:
-                changes = []
+                changes, options = [], RunnerOptions(max_concurrent=1)
 
-                def look(engine=engine, changes=changes):
+                def look(engine=engine, changes=changes, options=options, results=results):
                     changes.append(Counter(item.status for item in engine.state.items.values()))
+                    if changes[-1]["finished"] == results:
+                        options.stopping.request(Interrupted("enough"))
 
-                def has_enough(changes=changes, results=results):
-                    return results is not None and bool(changes) and changes[-1]["finished"] >= results
-
-                options = RunnerOptions(max_concurrent=1, stop=has_enough)
-                RUNNERS.load(cls.name)(engine, options, look)
+                with pytest.raises(Interrupted, match="enough") if results else nullcontext():
+                    RUNNERS.load(cls.name)(engine, options, look)
                 seen.append((engine.done, engine.state, changes))
         return seen
 

@@ -74,7 +74,7 @@ def test_ctrl_c_in_an_item_ends_with_4_and_the_same_command_goes_on(small, tmp_p
         patch.setattr(serial_runner, "run_item", interrupted)
         assert cli.run(command) == 4
     told = capsys.readouterr().err
-    assert "interrupted; what is finished is kept. Go on with: chembench sweep --name small --space" in told
+    assert "interrupted; what is finished is kept. Go on with: chembench resume " in told
     begun = open_sweep("small")
     assert begun.exit_code == 4
     assert sum(item.is_final for item in begun.state().items.values()) == 7
@@ -139,7 +139,7 @@ def test_signals_end_a_sweep_on_ray_with_4_and_it_goes_on_under_any_runner(small
         os.kill(process.pid, number)
         _, told = process.communicate(timeout=90)
         assert process.returncode == 4, told
-        assert "Go on with: chembench sweep --name small --space full_grid_tiny" in told
+        assert "Go on with: chembench resume " in told
         assert driver.left_after(20) == []
         assert driver.results() < 25
     done = run(["sweep", "--name", "small", *small_sweep("serial")], tmp_path, tmp_path / "cache")
