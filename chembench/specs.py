@@ -236,6 +236,8 @@ class Work(Spec):
     save_model: bool = False
     """Keep the fitted weights in the attempt's folder."""
     device: Literal["cpu", "cuda"] = "cpu"
+    storage: str | None = None
+    """URL by which the item's inputs and results cross; none: worker and driver see the same folders."""
 
     @property
     def kind(self) -> Kind:

@@ -12,6 +12,7 @@ PACKAGE = Path(chembench.__file__).parent
 
 LINES = (
     ("errors", "registry", "config", "paths", "specs"),
+    ("storage", "transfer"),
     ("chem",),
     ("data",),
     ("models",),
@@ -22,7 +23,7 @@ LINES = (
     ("sweep",),
     ("tracking",),
     ("report",),
-    ("progress", "driver"),
+    ("header", "progress", "driver"),
     ("api",),
     ("cli", "doctor", "forecast", "inference", "printing"),
 )

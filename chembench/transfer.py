@@ -1,0 +1,261 @@
+"""What crosses between a driver and workers that have no folder in common, by way of a `Storage`.
+
+::
+
+    driver  push_inputs, hand_out ─> <url>/<kind>/<digest>/                                     ─> worker
+            take_in               <─ <url>/sweeps/<sweep>/trials/<uid>/<attempt>/{folder,resume} <─ carry_out_away
+            stop                  ─> <url>/sweeps/<sweep>/trials/<uid>/<attempt>/stop            ─> worker
+
+Prepared inputs and checkpoints are named by their digest, as in a cache. The driver's own folders end up as if the
+workers had written there, so nothing that reads a sweep knows of the storage; the ledger never leaves the driver.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from chembench.errors import ChembenchError, ConfigError
+from chembench.paths import (
+    CachePaths,
+    RunPaths,
+    SweepPaths,
+    default_cache,
+    key_of,
+    read_json,
+    working_folder,
+    write_json,
+)
+from chembench.specs import Inputs, Outcome, Work
+from chembench.storage import Storage
+
+BEAT_SECONDS = 10.0
+"""How often a worker asks whether it shall stop, and sends the state from which its item could go on."""
+
+_log = logging.getLogger(__name__)
+
+
+def attempt_key(sweep: str, uid: str, attempt: int, what: Literal["folder", "resume", "stop"]) -> str:
+    """Where a part of an attempt lies."""
+    return f"sweeps/{sweep}/trials/{uid}/{attempt}/{what}"
+
+
+# ----------------------------------------------------------------------------------------------------- the worker
+
+
+def carry_out_away(
+    work: Work, run: Callable[[Work], Outcome], cache: CachePaths | None = None, beat_seconds: float = BEAT_SECONDS
+) -> Outcome:
+    """Carry out an attempt in folders of this machine; what it reads is pulled, what it leaves is pushed.
+
+    Args:
+        work: as the driver handed it out, with its storage.
+        run: carries out the same work with places of this machine; `chembench.trial.run_item`.
+        cache: where this machine keeps what it pulled; ``CHEMBENCH_CACHE_DIR`` by default.
+        beat_seconds: time between two looks at what is to be sent or heeded.
+
+    Raises:
+        StorageError: if the storage fails, or lacks what the item reads; nothing of the attempt counts then.
+        DiskFullError: if no space is left here.
+    """
+    assert work.storage is not None, "work without a storage is carried out where it is"
+    storage, cache = Storage(work.storage), cache or CachePaths(default_cache())
+    with working_folder(cache.work, work.uid) as folder:
+        here = _brought_here(work, cache, folder)
+        paths = RunPaths(Path(here.folder))
+        paths.root.mkdir(parents=True)
+        _pull(storage, here)
+        with _Beat(storage, here, paths, beat_seconds):
+            outcome = run(here)
+        _hand_in(storage, here, paths, outcome)
+    return outcome
+
+
+def _brought_here(work: Work, cache: CachePaths, folder: Path) -> Work:
+    """The same work with folders of this machine in place of the driver's."""
+
+    def place(there: str | None) -> str | None:
+        return None if there is None else str(cache.named(key_of(there)))
+
+    given = work.inputs
+    inputs = Inputs(
+        tokenizer=place(given.tokenizer),
+        shards=tuple(str(place(shard)) for shard in given.shards),
+        validation_shards=tuple(str(place(shard)) for shard in given.validation_shards),
+        statistics=place(given.statistics),
+        checkpoint=place(given.checkpoint),
+        split=place(given.split),
+        sealed=place(given.sealed),
+    )
+    own = folder / work.uid / str(work.attempt)
+    return work.model_copy(update={"inputs": inputs, "folder": str(own), "storage": None})
+
+
+def _pull(storage: Storage, here: Work) -> None:
+    """Bring what the item reads and this machine lacks, and the newest state of an earlier attempt."""
+    given = here.inputs
+    places = [given.tokenizer, *given.shards, *given.validation_shards, given.statistics, given.split, given.sealed]
+    for place in places:
+        if place is not None:
+            storage.pull_folder(key_of(place), Path(place))
+    if given.checkpoint is not None and (here.kind != "pretrain" or storage.has(key_of(given.checkpoint))):
+        storage.pull_folder(key_of(given.checkpoint), Path(given.checkpoint))
+    for attempt in range(here.attempt, 0, -1):
+        key = attempt_key(here.sweep, here.uid, attempt, "resume")
+        if storage.has(key):
+            storage.pull_file(key, RunPaths(Path(here.folder).parent / str(attempt)).resume)
+            return
+
+
+def _hand_in(storage: Storage, here: Work, paths: RunPaths, outcome: Outcome) -> None:
+    """Send what the attempt left; its folder last, which is what makes it count."""
+    if here.kind == "pretrain" and outcome.status == "finished":
+        assert here.inputs.checkpoint is not None
+        storage.push_folder(Path(here.inputs.checkpoint), key_of(here.inputs.checkpoint))
+    if paths.resume.is_file():
+        storage.push_file(paths.resume, attempt_key(here.sweep, here.uid, here.attempt, "resume"))
+    elif outcome.status == "finished":
+        for attempt in range(1, here.attempt + 1):
+            storage.remove(attempt_key(here.sweep, here.uid, attempt, "resume"))
+    left_out = (paths.resume.name, paths.stop.name)
+    storage.push_folder(paths.root, attempt_key(here.sweep, here.uid, here.attempt, "folder"), left_out)
+
+
+class _Beat:
+    """While an item is carried out: hands the driver's wish to stop on to it, and sends each state it keeps."""
+
+    def __init__(self, storage: Storage, here: Work, paths: RunPaths, seconds: float) -> None:
+        self._storage, self._paths, self._seconds = storage, paths, seconds
+        self._stop_key = attempt_key(here.sweep, here.uid, here.attempt, "stop")
+        self._resume_key = attempt_key(here.sweep, here.uid, here.attempt, "resume")
+        self._sent: tuple[int, int] | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="chembench-storage", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._seconds):
+            try:
+                self._look()
+            except (
+                ChembenchError,
+                OSError,
+            ) as error:  # training goes on meanwhile; what matters is sent again at its end
+                _log.warning("%s", error)
+
+    def _look(self) -> None:
+        if not self._paths.stop.exists() and self._storage.has(self._stop_key):
+            self._paths.stop.touch()
+        try:
+            state = self._paths.resume.stat()
+            if self._sent != (state.st_ino, state.st_mtime_ns):
+                self._storage.push_file(self._paths.resume, self._resume_key)
+                self._sent = (state.st_ino, state.st_mtime_ns)
+        except FileNotFoundError:  # none is kept yet, or the item has just ended
+            return
+
+
+# ----------------------------------------------------------------------------------------------------- the driver
+
+
+class Exchange:
+    """The driver's side: sends what workers read, takes in what they leave."""
+
+    def __init__(self, storage: Storage, paths: SweepPaths, cache: CachePaths) -> None:
+        self.storage, self._paths, self._cache = storage, paths, cache
+
+    def push_inputs(self, folders: Iterable[Path]) -> None:
+        """Send prepared inputs; those that are there already are not sent again."""
+        for folder in folders:
+            self.storage.push_folder(folder, key_of(folder))
+
+    def hand_out(self, work: Work) -> Work:
+        """The work as a worker elsewhere takes it; a checkpoint that lies here is sent, so that none is made twice."""
+        checkpoint = work.inputs.checkpoint
+        if work.kind == "pretrain" and checkpoint is not None and Path(checkpoint).is_dir():
+            self.storage.push_folder(Path(checkpoint), key_of(checkpoint))
+        return work.model_copy(update={"storage": self.storage.url})
+
+    def has_checkpoint(self, digest: str) -> bool:
+        """Whether workers can have the pre-trained model of that digest."""
+        folder = self._cache.pretrained(digest)
+        return folder.is_dir() or self.storage.has(key_of(folder))
+
+    def take_in(self, uid: str, attempt: int) -> bool:
+        """Bring the folder of an attempt that has ended into the sweep's own, its result last.
+
+        Returns:
+            Whether there was one to bring; an attempt that was lost left none.
+
+        Raises:
+            StorageError: if the storage fails.
+            DiskFullError: if no space is left here.
+        """
+        key, run = attempt_key(self._paths.root.name, uid, attempt, "folder"), self._paths.run(uid, attempt)
+        if run.result.exists():
+            return True
+        if not self.storage.has(key):
+            return False
+        with working_folder(run.root.parent, str(attempt)) as part:
+            self.storage.pull_folder(key, part / "folder")
+            run.root.mkdir(exist_ok=True)
+            for found in sorted((part / "folder").iterdir(), key=lambda path: path.name == run.result.name):
+                target = run.root / found.name
+                if target.is_dir():
+                    shutil.rmtree(target)  # of a driver that ended between this line and the result
+                found.replace(target)
+        return True
+
+    def stop(self, uid: str, attempt: int) -> None:
+        """Tell the worker of an attempt to keep its state and end."""
+        run = self._paths.run(uid, attempt)
+        run.root.mkdir(parents=True, exist_ok=True)
+        run.stop.touch()
+        self.storage.push_file(run.stop, attempt_key(self._paths.root.name, uid, attempt, "stop"))
+
+
+def open_exchange(url: str | None, paths: SweepPaths, cache: CachePaths) -> Exchange | None:
+    """The exchange of a sweep: at ``url``, else where the sweep began with one; none if it never had one.
+
+    Raises:
+        ConfigError: if the storage cannot be used, or holds another sweep of this name.
+    """
+    record = read_json(paths.storage) if paths.storage.is_file() else {}
+    url = url or record.get("url")
+    if url is None:
+        return None
+    storage = Storage(url)
+    storage.check()
+    _claim(storage, paths, record.get("id") or secrets.token_hex(8))
+    return Exchange(storage, paths, cache)
+
+
+def _claim(storage: Storage, paths: SweepPaths, identity: str) -> None:
+    """Make sure that the sweeps of this name here and there are one, so that no result is taken for another's."""
+    key = f"sweeps/{paths.root.name}/owner"
+    if storage.has(key):
+        with working_folder(paths.root, "owner") as part:
+            storage.pull_file(key, part / "owner.json")
+            owner = read_json(part / "owner.json")["id"]
+        if owner != identity:
+            raise ConfigError(
+                f"storage '{storage.url}' holds another sweep called '{paths.root.name}'; give this one a --name of "
+                f"its own, or remove sweeps/{paths.root.name} there"
+            )
+    write_json(paths.storage, {"url": storage.url, "id": identity})
+    if not storage.has(key):
+        storage.push_file(paths.storage, key)
