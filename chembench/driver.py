@@ -111,6 +111,7 @@ def _run(settings: Drive, engine: Engine, view: View, stopping: Stopping) -> Non
     options = RunnerOptions(
         ray_address=settings.ray_address,
         max_concurrent=settings.max_concurrent,
+        say=view.warn,
         stopping=stopping,
         folders=(paths.root, settings.cache.root),
     )

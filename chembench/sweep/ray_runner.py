@@ -20,11 +20,13 @@ from typing import Any, get_args
 from chembench.errors import RunError
 from chembench.specs import Kind, Outcome, Work
 from chembench.sweep.plugin import Engine, read_outcome
-from chembench.sweep.running import Desk, RunnerOptions, ask_to_stop, check_fits, desk, no_ray
+from chembench.sweep.ray_room import Nodes, Patience, Room
+from chembench.sweep.ray_worker import trainable
+from chembench.sweep.running import Desk, RunnerOptions, check_fits, desk, no_ray
 from chembench.sweep.space import ResourceShape
 
-HOLD_SECONDS = 0.5
-"""An idle actor would be ended by Tune and its warm caches lost; a hold item keeps it busy for this long."""
+MANY = 1_000_000
+"""Trials in flight that Tune is told to allow: `Room` knows better how many fit, also when nodes join later."""
 
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -54,18 +56,18 @@ def run_with_ray(engine: Engine, options: RunnerOptions, on_change: Callable[[],
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    with _cluster(options) as nodes:
-        check_fits([engine.shape(kind) for kind in get_args(Kind)], nodes)
+    with _cluster(options):
+        check_fits([engine.shape(kind) for kind in get_args(Kind)], _live_nodes().values())
         with desk(engine, options, on_change) as at:
-            _run_tune(engine, at, options, nodes)
+            _run_tune(_searcher(engine, at, options))
             if not at.is_closed:
                 text = "ray tune must end when no work is left, it ended before; give the same command again to go on"
                 raise RunError(text, "worker-lost")
 
 
 @contextlib.contextmanager
-def _cluster(options: RunnerOptions) -> Iterator[list[Mapping[str, float]]]:
-    """Ray, started here or joined, and the resources of its nodes; shut down afterwards."""
+def _cluster(options: RunnerOptions) -> Iterator[None]:
+    """Ray, started here or joined; shut down afterwards."""
     import ray
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # causes are ours to tell
@@ -82,8 +84,7 @@ def _cluster(options: RunnerOptions) -> Iterator[list[Mapping[str, float]]]:
         except ConnectionError as error:
             raise no_ray(options.ray_address) from error
         try:
-            nodes: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]
-            yield [node["Resources"] for node in nodes if node["Alive"]]
+            yield
         finally:
             ray.shutdown()
             if temp_dir is not None:
@@ -103,18 +104,17 @@ def _own_sigterm() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
-def _run_tune(engine: Engine, at: Desk, options: RunnerOptions, nodes: list[Mapping[str, float]]) -> None:
+def _run_tune(searcher: Any) -> None:
     from ray import tune
 
-    room = Room(nodes, options.max_concurrent)
     storage = tempfile.mkdtemp(prefix="chembench_tune_")
     try:
         tuner = tune.Tuner(
-            tune.with_resources(_trainable(), _bundle),
+            tune.with_resources(trainable(), _bundle),
             tune_config=tune.TuneConfig(
-                search_alg=_searcher(engine, at, room),
+                search_alg=searcher,
                 num_samples=-1,
-                max_concurrent_trials=room.slots,
+                max_concurrent_trials=MANY,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: str(trial.trial_id),
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -131,28 +131,6 @@ def _run_tune(engine: Engine, at: Desk, options: RunnerOptions, nodes: list[Mapp
         shutil.rmtree(storage, ignore_errors=True)
 
 
-class Room:
-    """The free share of the cluster, kept by ourselves: Tune holds one pending trial and would block smaller ones."""
-
-    def __init__(self, nodes: list[Mapping[str, float]], max_concurrent: int | None) -> None:
-        self.cpus = sum(node.get("CPU", 0.0) for node in nodes)
-        self.gpus = sum(node.get("GPU", 0.0) for node in nodes)
-        self.slots = max_concurrent or max(1, int(self.cpus))
-        self._taken: dict[str, ResourceShape] = {}
-
-    def fits(self, shape: ResourceShape) -> bool:
-        """Whether an item of this shape has room now."""
-        cpus = self.cpus - sum(taken.cpus for taken in self._taken.values())
-        gpus = self.gpus - sum(taken.gpus for taken in self._taken.values())
-        return len(self._taken) < self.slots and shape.cpus <= cpus + 1e-9 and shape.gpus <= gpus + 1e-9
-
-    def take(self, trial_id: str, shape: ResourceShape) -> None:
-        self._taken[trial_id] = shape
-
-    def give_back(self, trial_id: str) -> None:
-        self._taken.pop(trial_id, None)
-
-
 def _bundle(config: Mapping[str, Any]) -> Any:
     from ray import tune
 
@@ -160,69 +138,7 @@ def _bundle(config: Mapping[str, Any]) -> Any:
     return tune.PlacementGroupFactory([bundle])
 
 
-def _trainable() -> Any:
-    """The class trainable: one process, many items; imported late, as Ray is."""
-    from ray import tune
-
-    class Worker(tune.Trainable):
-        """Carries out items one after the other; caches of `run_item` stay warm between them."""
-
-        def setup(self, config: dict[str, Any]) -> None:
-            self.item = config
-
-        def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self.item = new_config
-            return True
-
-        def step(self) -> dict[str, Any]:
-            return carry_out(self.item)
-
-    return Worker
-
-
-def carry_out(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Run one item in a worker.
-
-    Raises:
-        RunError: after the result is written, if the process must not be used again (out of memory, NaN, SIGTERM).
-    """
-    import time
-
-    if item["work"] is None:
-        time.sleep(HOLD_SECONDS)
-        return {"done": True}
-    from chembench.trial import run_item
-
-    work = Work.model_validate_json(item["work"])
-    with _stopped_by_sigterm(Path(work.folder)) as told:
-        outcome = run_item(work)
-    if outcome.cause in ("oom", "nan") or told:
-        raise RunError(outcome.message, outcome.cause or "preempted")
-    return {"done": True}
-
-
-@contextlib.contextmanager
-def _stopped_by_sigterm(folder: Path) -> Iterator[list[int]]:
-    """Within the block the first SIGTERM has the attempt keep its state; a second one ends the process, as without it.
-
-    Yields:
-        The signals that came.
-    """
-    told: list[int] = []
-
-    def on_signal(number: int, frame: object) -> None:
-        told.append(number)
-        signal.signal(signal.SIGTERM, before)
-        ask_to_stop(folder)
-
-    before = signal.signal(signal.SIGTERM, on_signal)
-    try:
-        yield told
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _searcher(engine: Engine, at: Desk, room: Room) -> Any:
+def _searcher(engine: Engine, at: Desk, options: RunnerOptions) -> Any:
     from ray.tune.search import Searcher
 
     class Queue(Searcher):
@@ -230,28 +146,41 @@ def _searcher(engine: Engine, at: Desk, room: Room) -> Any:
 
         def __init__(self) -> None:
             super().__init__()
+            self._room = Room(_live_nodes, options.max_concurrent)
+            self._patience = Patience(options.node_seconds, options.say)
             self._open: dict[str, Work | None] = {}
+            self._homeless: ResourceShape | None = None
 
         def suggest(self, trial_id: str) -> Any:
-            works = [work for work in self._open.values() if work is not None]
-            work = at.ask(room.fits)
+            work = at.ask(self._fits)
             if work is not None:
-                shape = engine.shape(work.kind)
-                room.take(trial_id, shape)
-                self._open[trial_id] = work
-                return {"work": work.model_dump_json(), "cpus": shape.cpus, "gpus": shape.gpus}
-            if not self._open and at.is_closed:
-                return str(Searcher.FINISHED)
-            shape = engine.shape("search")
-            if works and not at.is_closed and room.fits(shape):
-                room.take(trial_id, shape)
-                self._open[trial_id] = None
-                return {"work": None, "cpus": shape.cpus, "gpus": shape.gpus}
+                return self._hand_out(trial_id, work)
+            if at.is_closed:
+                return None if self._open else str(Searcher.FINISHED)
+            working = [engine.shape(work.kind) for work in self._open.values() if work is not None]
+            if any(map(self._room.can_hold, working)):
+                return self._hand_out(trial_id, None) if self._room.fits(engine.shape("search")) else None
+            if len(working) == len(self._open):
+                missing = next(iter(working), self._homeless)
+                assert missing is not None, "nothing runs, so something is ready, and it does not fit"
+                self._patience.wait(missing)
             return None
+
+        def _fits(self, shape: ResourceShape) -> bool:
+            self._homeless = None if self._room.can_hold(shape) else shape
+            return self._room.fits(shape)
+
+        def _hand_out(self, trial_id: str, work: Work | None) -> Any:
+            """An item, or a hold while others work."""
+            shape = engine.shape(work.kind if work is not None else "search")
+            self._room.take(trial_id, shape)
+            self._open[trial_id] = work
+            self._patience.end()
+            return {"work": work and work.model_dump_json(), "cpus": shape.cpus, "gpus": shape.gpus}
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
             work = self._open.pop(trial_id)
-            room.give_back(trial_id)
+            self._room.give_back(trial_id)
             if work is not None:
                 at.tell(outcome_of(work))
 
@@ -265,6 +194,13 @@ def _searcher(engine: Engine, at: Desk, room: Room) -> Any:
             """Nothing: the ledger is the state."""
 
     return Queue()
+
+
+def _live_nodes() -> Nodes:
+    import ray
+
+    nodes: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]
+    return {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
 
 
 def outcome_of(work: Work) -> Outcome:

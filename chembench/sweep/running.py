@@ -6,16 +6,15 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chembench.errors import ConfigError, DiskFullError
-from chembench.paths import RunPaths
 from chembench.specs import Outcome, Work
 from chembench.sweep.plugin import Engine
 from chembench.sweep.space import ResourceShape
-from chembench.sweep.stopping import Stopping
+from chembench.sweep.stopping import Stopping, ask_to_stop
 
 CONNECT_SECONDS = 10.0
 RESERVE_MIB = 64
@@ -32,6 +31,10 @@ class RunnerOptions:
     """Items in flight at most; none: as many as the resources hold."""
     temp_dir: Path | None = None
     """Where Ray keeps its files when it is started here."""
+    say: Callable[[str], None] = lambda line: None
+    """Tells a person what the sweep waits for."""
+    node_seconds: float = 600.0
+    """How long a node that can hold what is left is waited for, once none is alive any more."""
     stopping: Stopping = field(default_factory=Stopping)
     """How it ends before its time."""
     folders: tuple[Path, ...] = ()
@@ -85,13 +88,6 @@ class Desk:
                 text = f"{RESERVE_MIB} MiB must be free where a sweep writes, {folder} has {free:.0f} MiB; "
                 error = DiskFullError(f"{text}free some, then give the same command again")
                 self._options.stopping.request(error)
-
-
-def ask_to_stop(folder: Path) -> None:
-    """Have the attempt in ``folder`` keep its state and end; where the disk is full it cannot be told, nor keep any."""
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        RunPaths(folder).stop.touch()
 
 
 @contextmanager

@@ -12,10 +12,11 @@ import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from chembench.errors import ChembenchError, Interrupted
+from chembench.paths import RunPaths
 
 GRACE_SECONDS = 30.0
 """How long items may take to save their state; the rest is left to the next start."""
@@ -29,6 +30,13 @@ def resume_command(sweep_root: Path) -> str:
 def interrupted(sweep_root: Path) -> Interrupted:
     """The error for a sweep that somebody ended."""
     return Interrupted(f"interrupted; what is finished is kept. Go on with: {resume_command(sweep_root)}")
+
+
+def ask_to_stop(folder: Path) -> None:
+    """Have the attempt in ``folder`` keep its state and end; where the disk is full it cannot be told, nor keep any."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        RunPaths(folder).stop.touch()
 
 
 class Stopping:

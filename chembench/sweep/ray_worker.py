@@ -1,0 +1,77 @@
+"""The process on a node that carries out items one after the other; it imports little, so that it starts quickly."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from chembench.errors import RunError
+from chembench.specs import Work
+from chembench.sweep.stopping import ask_to_stop
+
+HOLD_SECONDS = 0.5
+"""An idle actor would be ended by Tune and its warm caches lost; a hold item keeps it busy for this long."""
+
+
+def trainable() -> Any:
+    """The class trainable: one process, many items; imported late, as Ray is."""
+    from ray import tune
+
+    class Worker(tune.Trainable):
+        """Carries out items one after the other; caches of `run_item` stay warm between them."""
+
+        def setup(self, config: dict[str, Any]) -> None:
+            self.item = config
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.item = new_config
+            return True
+
+        def step(self) -> dict[str, Any]:
+            return carry_out(self.item)
+
+    return Worker
+
+
+def carry_out(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Run one item in a worker.
+
+    Raises:
+        RunError: after the result is written, if the process must not be used again (out of memory, NaN, SIGTERM).
+    """
+    if item["work"] is None:
+        time.sleep(HOLD_SECONDS)
+        return {"done": True}
+    from chembench.trial import run_item
+
+    work = Work.model_validate_json(item["work"])
+    with _stopped_by_sigterm(Path(work.folder)) as told:
+        outcome = run_item(work)
+    if outcome.cause in ("oom", "nan") or told:
+        raise RunError(outcome.message, outcome.cause or "preempted")
+    return {"done": True}
+
+
+@contextlib.contextmanager
+def _stopped_by_sigterm(folder: Path) -> Iterator[list[int]]:
+    """Within the block the first SIGTERM has the attempt keep its state; a second one ends the process, as without it.
+
+    Yields:
+        The signals that came.
+    """
+    told: list[int] = []
+
+    def on_signal(number: int, frame: object) -> None:
+        told.append(number)
+        signal.signal(signal.SIGTERM, before)
+        ask_to_stop(folder)
+
+    before = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGTERM, before)
