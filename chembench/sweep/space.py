@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,6 +33,10 @@ PRETRAIN_FIELDS = (
     "keep_every_epoch",
 )
 """Fields of `PretrainSpec` that a space sets; the others follow from the cell and the data."""
+
+
+RAISABLE = ("search.trials", "confirm.head_seeds", "confirm.pretrain_seeds", "confirm.splits")
+"""What may grow under a sweep that has begun: more of the same, which leaves everything done as it is."""
 
 
 def _require(names: Registry, name: str) -> str:
@@ -65,6 +70,8 @@ class SearchTable(Spec):
     pruner_options: dict[str, Scalar] = {}
     replacements: NonNegativeInt = 2
     """Failed trials that a study may replace by new ones."""
+    give_up_after: PositiveInt = 10
+    """Items that may fail one after the other before the sweep ends; decides no result."""
 
     @field_validator("sampler")
     @classmethod
@@ -215,6 +222,7 @@ class Space(Spec):
         data.pop("base", None)
         data.pop("description", None)
         data.pop("name")
+        data["search"].pop("give_up_after")
         resources: dict[str, str] = {"precision": self.resources.precision}
         for kind in ("pretrain", "search", "rescore", "confirm", "baseline"):
             resources[f"{kind}.threads"] = str(self.resources.shape(kind).threads)
@@ -225,3 +233,32 @@ class Space(Spec):
     def digest(self) -> str:
         """Of everything that decides results; see `identity`."""
         return digest_of(self.identity())
+
+
+def raised(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """What differs between two identities of a space, each with both values.
+
+    Args:
+        before: `Space.identity` that a sweep was begun with.
+        now: that of the space it is to go on with.
+
+    Returns:
+        Fields that only grew and may, and all others: with one of these the sweep cannot go on.
+    """
+    there, here = _flat(before), _flat(now)
+    grown: list[str] = []
+    refused: list[str] = []
+    for key in sorted({*there, *here}):
+        if there.get(key) != here.get(key):
+            may_be = key in RAISABLE and key in there and key in here and here[key] > there[key]
+            told = f"{key}: {there.get(key, '(not set)')} there, {here.get(key, '(not set)')} here"
+            (grown if may_be else refused).append(told)
+    return grown, refused
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(data, dict):
+        return {
+            k: v for key, value in data.items() for k, v in _flat(value, f"{prefix}.{key}" if prefix else key).items()
+        }
+    return {prefix: data}

@@ -3,6 +3,9 @@
 An ask depends on (sweep seed, study, ordinal k, results of the ordinals before the block of k) and on nothing else:
 not on the clock, the runner or its concurrency. ``ask_window = w`` makes blocks [iw, (i+1)w); an ask in block i sees
 the ordinals below iw. Hence the serial runner, Ray at any concurrency and a resumed sweep ask for the same trials.
+
+The budget counts too: it sets the start-up trials and the population. Where `trials` is raised later, what was asked
+stays as it is, and what follows is asked with the new budget.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ GRID = {
         "dropout": {"low": 0.0, "high": 0.3, "when": {"method": "full"}},
         "max_epochs": 3,
     },
-    "search": {"sampler": "random", "trials": 3, "ask_window": 2},
+    "search": {"sampler": "random", "trials": 3, "ask_window": 2, "give_up_after": 10_000},
     "confirm": {"rescore_top": 2, "rescore_seeds": 2, "head_seeds": 2},
 }
 ADAPTIVE_MODEL = {
