@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from chembench.config import stable_seed
 from chembench.errors import ConfigError
 from chembench.models.sizes import resolve
 from chembench.specs import Cell, ModelSpec
+from chembench.sweep.shard import Shard
 from chembench.sweep.space import GRID_AXES, Space
 
 
@@ -91,6 +93,18 @@ def control_cells(space: Space) -> list[Cell]:
         twin = cell.model_copy(update={"molecules": 0, "settings": kept})
         twins[twin.name] = twin
     return sorted(twins.values(), key=lambda cell: stable_seed(space.seed, "cell", cell.name))
+
+
+def pretraining_name(cell: Cell) -> str:
+    """Equal for two cells that stand on the same pre-training."""
+    own = {key: value for key, value in cell.settings.items() if key.startswith("pretrain.")}
+    return cell.model_copy(update={"settings": own}).name
+
+
+def cells_in_shard(cells: Sequence[Cell], shard: Shard) -> list[Cell]:
+    """The part of ``cells``, which are all of a sweep, that a shard holds: those on one pre-training stay together."""
+    kept = set(shard.part_of(pretraining_name(cell) for cell in cells))
+    return [cell for cell in cells if pretraining_name(cell) in kept]
 
 
 def model_of(space: Space, cell: Cell, vocabulary: Vocabulary) -> ModelSpec:

@@ -15,6 +15,7 @@ from chembench.sweep.cells import (
     control_cells,
     grid_cells,
     model_of,
+    pretraining_name,
     split_feasible,
     tokenizer_notes,
     vocabulary_of,
@@ -65,6 +66,11 @@ class PlannedCell(Spec):
     """Backbone and pre-training head, exact."""
     precision: Precision
     pretrain_flops: float
+
+    @property
+    def cell(self) -> Cell:
+        """The combination itself."""
+        return Cell(architecture=self.architecture, size=self.size, molecules=self.molecules, settings=self.settings)
 
 
 class Plan(Spec):
@@ -160,7 +166,7 @@ def _planned(space: Space, cell: Cell, vocabulary: Vocabulary, outputs: int) -> 
 def _items(space: Space, cells: list[Cell], controls: list[Cell]) -> dict[Kind, int]:
     confirm = space.confirm
     units = len(space.tasks) * (1 if space.is_adaptive else len(cells) + len(controls))
-    distinct = len({_pretraining_name(cell) for cell in cells if not cell.is_control})
+    distinct = len({pretraining_name(cell) for cell in cells if not cell.is_control})
     demanded = min(distinct, space.search.trials * len(space.tasks)) if space.is_adaptive else distinct
     top = min(confirm.rescore_top, space.search.trials)
     per_task = sum(confirm.splits * (1 if b == "constant" else confirm.head_seeds) for b in space.controls.baselines)
@@ -173,14 +179,8 @@ def _items(space: Space, cells: list[Cell], controls: list[Cell]) -> dict[Kind, 
     }
 
 
-def _pretraining_name(cell: Cell | PlannedCell) -> tuple[Any, ...]:
-    """Equal for two cells that stand on the same pre-training."""
-    own = sorted((key, value) for key, value in cell.settings.items() if key.startswith("pretrain."))
-    return (cell.architecture, cell.size, cell.molecules, *own)
-
-
-def _pretrained_once(planned: tuple[PlannedCell, ...]) -> list[PlannedCell]:
-    return list({_pretraining_name(cell): cell for cell in planned if cell.molecules}.values())
+def _pretrained_once(cells: tuple[PlannedCell, ...]) -> list[PlannedCell]:
+    return list({pretraining_name(planned.cell): planned for planned in cells if planned.molecules}.values())
 
 
 def _pretrain_flops(space: Space, planned: tuple[PlannedCell, ...], pretrainings: int) -> float:
