@@ -6,7 +6,7 @@ A torn last line - a driver killed while writing - is dropped; damage anywhere e
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import hashlib
 import json
 import os
@@ -19,15 +19,21 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from chembench.config import canonical_json
+from chembench.config import canonical_json, digest_of
 from chembench.errors import ConfigError, DataError
 from chembench.paths import SweepPaths
-from chembench.specs import Cell, ItemSpec, Kind, Outcome
+from chembench.specs import Cell, FinetuneSpec, ItemSpec, Kind, Outcome
+from chembench.sweep.locking import cannot_write, take_lock
 
-EVENTS = ("sweep", "item", "asked", "started", "lost", "result", "chosen", "opened", "finished")
+EVENTS = ("sweep", "item", "asked", "started", "lost", "result", "retried", "chosen", "opened", "finished")
 """Every event a ledger may hold."""
 ItemStatus = Literal["waiting", "running", "finished", "pruned", "failed"]
 _SPEC: TypeAdapter[Any] = TypeAdapter(ItemSpec)
+
+
+def orphan_message(pretrained: str) -> str:
+    """How the message of a trial begins that failed because its pre-training did."""
+    return f"its pre-training {pretrained} failed: "
 
 
 @dataclass(slots=True)
@@ -41,10 +47,12 @@ class ItemRecord:
     attempt: int = 0
     """Attempts started."""
     losses: int = 0
-    """Attempts whose worker was lost or preempted, so that the item was handed out again."""
+    """Attempts whose worker was lost, so that the item was handed out again."""
     outcome: Outcome | None = None
-    """Of the last attempt that ended."""
+    """Of the last attempt that ended; none again when the item is retried."""
     status: ItemStatus = "waiting"
+    superseded: bool = False
+    """A confirm run of a recipe that stands no longer: if it waits, it is not run."""
 
     @property
     def kind(self) -> Kind:
@@ -54,6 +62,19 @@ class ItemRecord:
     @property
     def is_final(self) -> bool:
         return self.status in ("finished", "pruned", "failed")
+
+    @property
+    def failed_with(self) -> str | None:
+        """The pre-training whose failure alone failed it: it was never carried out itself."""
+        needed: str | None = getattr(self.spec, "pretrained", None)
+        if self.status != "failed" or self.outcome is None or needed is None:
+            return None
+        return needed if self.outcome.message.startswith(orphan_message(needed)) else None
+
+    @property
+    def is_left(self) -> bool:
+        """Whether something must still be done about it."""
+        return self.status == "running" or (self.status == "waiting" and not self.superseded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +103,14 @@ class SweepState:
     asked_twice: int = 0
     """Points whose item had been asked for before, and were answered from the ledger."""
     choices: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Unit -> its last choice."""
-    openings: set[str] = field(default_factory=set)
-    """Units whose test has been opened."""
+    """Unit -> its last choice, which always tells its basis."""
+    openings: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    """Unit -> (cell, recipe) for which its test has been opened, in that order."""
     _asked_uids: set[str] = field(default_factory=set)
+    confirms: dict[str, list[ItemRecord]] = field(default_factory=dict)
+    """Unit -> its confirm items, of whatever recipe."""
+    _standing: dict[str, tuple[Cell | None, FinetuneSpec | None]] = field(default_factory=dict)
+    """Unit -> the recipe of its last choice."""
 
     def apply(self, event: Mapping[str, Any]) -> None:
         """Fold one event in.
@@ -107,22 +132,43 @@ class SweepState:
             ) from error
         self.events += 1
 
+    def basis(self, unit: str, rescored: Mapping[str, float]) -> str:
+        """What a choice of ``unit`` is made from now: its trials that have ended, and means of rescored recipes.
+
+        Args:
+            unit: the unit, which is called like its study.
+            rescored: ordinal of a recipe -> mean objective over the new seeds.
+        """
+        told = []
+        for ordinal, point in sorted(self.asked.get(unit, {}).items()):
+            item = self.items[point.uid]
+            if item.is_final and item.outcome is not None:
+                told.append([ordinal, point.uid, item.outcome.status, item.outcome.metrics.get("objective")])
+        return digest_of([told, rescored])
+
     def _sweep(self, event: Mapping[str, Any]) -> None:
         self.name, self.space_digest = event["name"], event["space_digest"]
         self.header = dict(event["header"])
         self.finished = False
 
     def _item(self, event: Mapping[str, Any]) -> None:
+        self.finished = False
+        if event["uid"] in self.items:
+            return
         spec = _SPEC.validate_python(event["spec"])
         cell = Cell.model_validate(event["cell"]) if event["cell"] else None
-        self.items.setdefault(event["uid"], ItemRecord(event["uid"], spec, cell, dict(event["labels"])))
-        self.finished = False
+        item = self.items[event["uid"]] = ItemRecord(event["uid"], spec, cell, dict(event["labels"]))
+        if item.kind == "confirm":
+            unit = str(item.labels["unit"])
+            self.confirms.setdefault(unit, []).append(item)
+            self._supersede(unit, item)
 
     def _asked(self, event: Mapping[str, Any]) -> None:
         point = Asked(event["study"], event["ordinal"], event["uid"], dict(event["params"]))
         self.asked_twice += point.uid in self._asked_uids
         self._asked_uids.add(point.uid)
         self.asked.setdefault(point.study, {})[point.ordinal] = point
+        self.finished = False
 
     def _started(self, event: Mapping[str, Any]) -> None:
         item = self.items[event["uid"]]
@@ -135,16 +181,37 @@ class SweepState:
         outcome = Outcome.model_validate(event["outcome"])
         item = self.items[outcome.uid]
         item.outcome = outcome
-        item.losses += bool(event["again"])
+        item.losses += bool(event["again"]) and outcome.cause == "worker-lost"
         item.status = "waiting" if event["again"] else outcome.status
 
+    def _retried(self, event: Mapping[str, Any]) -> None:
+        item = self.items[event["uid"]]
+        if item.status != "failed":
+            raise ValueError(f"{item.uid} is {item.status}, not failed")
+        item.status, item.outcome, item.losses = "waiting", None, 0
+        self.finished = False
+
     def _chosen(self, event: Mapping[str, Any]) -> None:
-        self.chosen.append({key: value for key, value in event.items() if key != "event"})
-        self.choices[event["unit"]] = self.chosen[-1]
+        unit = event["unit"]
+        choice = {key: value for key, value in event.items() if key != "event"}
+        if "basis" not in choice:  # written by an earlier version: what the choice was made from stands right before it
+            choice["basis"] = self.basis(unit, event.get("rescored", {}))
+        self.chosen.append(choice)
+        self.choices[unit] = choice
+        cell = Cell.model_validate(choice["cell"]) if choice["recipe"] else None
+        recipe = FinetuneSpec.model_validate(choice["recipe"]) if choice["recipe"] else None
+        self._standing[unit] = (cell, recipe)
+        for item in self.confirms.get(unit, ()):
+            self._supersede(unit, item)
+        self.finished = False
+
+    def _supersede(self, unit: str, item: ItemRecord) -> None:
+        own = (item.cell, item.spec.finetune)
+        item.superseded = self._standing.get(unit, own) != own
 
     def _opened(self, event: Mapping[str, Any]) -> None:
         self.opened.append({key: value for key, value in event.items() if key != "event"})
-        self.openings.add(event["unit"])
+        self.openings.setdefault(event["unit"], []).append((event["cell_name"], event["recipe"]))
 
     def _finished(self, event: Mapping[str, Any]) -> None:
         self.finished = True
@@ -228,22 +295,40 @@ class Ledger:
         _make(paths.root)
         self.paths = paths
         self.state = SweepState()
-        self._lock = _take_lock(paths)
+        self._lock = take_lock(paths)
         try:
-            end = _fold(paths.ledger, self.state) if paths.ledger.is_file() else 0
-            self._file = paths.ledger.open("ab")
-            self._file.truncate(end)
+            self._end = _fold(paths.ledger, self.state) if paths.ledger.is_file() else 0
+            self._file = paths.ledger.open("ab", buffering=0)
+            self._file.truncate(self._end)
         except BaseException:
             self._lock.close()
             raise
 
     def append(self, event: Mapping[str, Any]) -> None:
-        """Write one event through to the disk, then fold it in."""
+        """Write one event through to the disk, then fold it in; a line that cannot be written whole is cut off again.
+
+        Raises:
+            DiskFullError: if no space is left; the event did not happen.
+            DataError: if the file cannot be written for another reason.
+        """
         stamped = {**event, "at": round(time.time(), 3)}
-        self._file.write(_line(stamped))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        line = _line(stamped)
+        try:
+            if os.fstat(self._file.fileno()).st_size != self._end:
+                self._file.truncate(self._end)  # an earlier failure left a torn line that could not be cut off then
+            self._write(line)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # what is left is dropped as a torn last line by the next start
+                self._file.truncate(self._end)
+            raise cannot_write(self.paths, error) from error
+        self._end += len(line)
         self.state.apply(stamped)
+
+    def _write(self, line: bytes) -> None:
+        rest = memoryview(line)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Give the lock back."""
@@ -257,23 +342,6 @@ class Ledger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _take_lock(paths: SweepPaths) -> Any:
-    lock = paths.lock.open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.seek(0)
-        holder = lock.read().strip() or "unknown"
-        lock.close()
-        raise ConfigError(
-            f"sweep {paths.root.name} is driven by another process (pid {holder}); wait for it, or end it and try again"
-        ) from error
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
-    return lock
 
 
 def _make(folder: Path) -> None:

@@ -12,50 +12,70 @@ order, the time or the number of calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from chembench.config import stable_seed
-from chembench.errors import ConfigError
+from chembench.errors import Cause, ConfigError
 from chembench.paths import CachePaths, SweepPaths
-from chembench.specs import Cell, Kind, Outcome, TrialSpec, Work
-from chembench.sweep.cells import control_cells, grid_cells, split_feasible
+from chembench.specs import Kind, Outcome, TrialSpec, Work
+from chembench.sweep.contents import baseline_events, units_of
 from chembench.sweep.inputs import Prepared
-from chembench.sweep.ledger import ItemRecord, Ledger, SweepState
-from chembench.sweep.parameters import Parameter
-from chembench.sweep.resolve import Resolver, settings_of
+from chembench.sweep.ledger import ItemRecord, Ledger, SweepState, orphan_message
+from chembench.sweep.progress import place_of
+from chembench.sweep.queue import FIRST, Queue
+from chembench.sweep.resolve import Resolver
+from chembench.sweep.shard import Shard
 from chembench.sweep.space import ResourceShape, Space
-from chembench.sweep.study import Study
 from chembench.sweep.units import Event, Unit, first_of
 
 MAX_ATTEMPTS = 3
-"""Attempts at an item whose worker was lost or preempted; other causes would only repeat.
+"""Attempts at an item whose worker was lost; other causes would only repeat.
 
-An attempt that ended with its driver is not counted: that was not the item's doing."""
+An attempt that was preempted, or that ended with its driver, is not counted: that was not the item's doing."""
 
-AGAIN = ("worker-lost", "preempted")
-FIRST: tuple[Kind, ...] = ("confirm", "rescore", "search", "pretrain", "baseline")
-"""Ready items are handed out in this order, so that cells are completed one after the other."""
+AGAIN: tuple[Cause, ...] = ("worker-lost", "preempted")
+"""Causes that say nothing about the item."""
 
 
 class Engine:
     """One sweep: what is left to do, handed out item by item; every change goes through the ledger."""
 
-    def __init__(self, space: Space, prepared: Prepared, cache: CachePaths, ledger: Ledger) -> None:
-        """Take up the sweep where its ledger stands; results found in trial folders are folded in."""
+    def __init__(
+        self, space: Space, prepared: Prepared, cache: CachePaths, ledger: Ledger, shard: Shard | None = None
+    ) -> None:
+        """Take up the sweep where its ledger stands; results found in trial folders are folded in.
+
+        Args:
+            space: that of the sweep, or the same with more trials and replicates.
+            prepared: its inputs.
+            cache: where checkpoints lie.
+            ledger: the sweep's, open for writing.
+            shard: the part of the sweep that the ledger's header names; none for a whole one.
+
+        Raises:
+            ConfigError: if the ledger holds another shard, or a cell that may be drawn cannot be built.
+        """
         self.space = space
         self._ledger = ledger
         self._paths: SweepPaths = ledger.paths
+        _require_same_shard(self.state, shard)
         self._resolver = Resolver(space, prepared, cache)
-        self.units = _units(space, self._resolver)
-        self._watching: dict[str, list[Unit]] = {}
+        self.units = units_of(space, self._resolver, shard)
+        self._by_name = {unit.name: unit for unit in self.units}
+        self._shapes = {kind: space.resources.shape(kind) for kind in FIRST}
+        self._watching: dict[str, dict[str, Unit]] = {}
+        self._queue = Queue({unit.name: unit.order for unit in self.units})
+        for item in self.state.items.values():
+            self._queue.put(item)
+        self._failed_in_a_row: list[str] = []
+        self._given_up: str | None = None
         self._fold_in_lost()
         self._fail_orphans()
-        for event in _baseline_events(self._resolver, self.state):
-            ledger.append(event)
+        for event in baseline_events(self._resolver, self.state, shard):
+            self._write(event)
         self._advance(self.units)
         self._finish()
 
@@ -65,21 +85,36 @@ class Engine:
 
     @property
     def done(self) -> bool:
-        """Whether every item is in a final state and no unit can go on."""
-        return all(item.is_final for item in self.state.items.values())
+        """Whether nothing waits, nothing runs and no unit can go on."""
+        return self._queue.is_empty
+
+    @property
+    def given_up(self) -> str | None:
+        """Why no more work is handed out although some is left: too many items failed one after the other."""
+        return None if self.done else self._given_up
 
     def shape(self, kind: Kind) -> ResourceShape:
         """What an item of a kind needs from the machine."""
-        return self.space.resources.shape(kind)
+        return self._shapes[kind]
 
-    def ask(self, fits: Callable[[ResourceShape], bool] = lambda shape: True) -> Work | None:
+    def ask(
+        self, fits: Callable[[ResourceShape], bool] = lambda shape: True, only: Collection[str] | None = None
+    ) -> Work | None:
         """The next item that is ready and fits, marked as started; none if there is none now.
 
         Args:
             fits: whether the caller has room for an item of this shape at the moment.
+            only: uids to choose from; none for all.
         """
-        for item in self._waiting():
-            if self._is_ready(item) and fits(self.shape(item.kind)):
+        if self._given_up is not None:
+            return None
+        has_room: dict[Kind, bool] = {}
+        for item in self._queue:
+            if not self._is_ready(item) or (only is not None and item.uid not in only):
+                continue
+            if item.kind not in has_room:
+                has_room[item.kind] = fits(self.shape(item.kind))
+            if has_room[item.kind]:
                 return self._start(item)
         return None
 
@@ -103,28 +138,60 @@ class Engine:
         self._record(item, outcome)
         if self.state.items[outcome.uid].status == "failed":
             self._fail_orphans()
-        self._advance(self._watching.get(item.uid, ()))
+        self._count_failures(item, outcome)
+        self._advance(self._units_watching(item))
         self._finish()
         return True
 
+    def retry(self, cause: Cause | None = None, uids: Collection[str] | None = None) -> list[str]:
+        """Let failed items wait again, their losses forgotten; what was chosen without them is chosen anew.
+
+        A pre-training takes the trials along that failed because it did, and such a trial its pre-training.
+
+        Args:
+            cause: items that failed of it; none for every cause.
+            uids: items to choose from; none for all.
+
+        Returns:
+            Uids of the items that wait again.
+
+        Raises:
+            ConfigError: if one of ``uids`` is no failed item of this sweep.
+        """
+        items = self.state.items
+        for uid in uids or ():
+            if uid not in items or items[uid].status != "failed":
+                status = items[uid].status if uid in items else "no item of this sweep"
+                raise ConfigError(f"only a failed item can be retried, {uid} is {status}; see chembench status")
+        failed = [item for item in items.values() if item.status == "failed"]
+        chosen = {
+            item.uid
+            for item in failed
+            if (uids is None or item.uid in uids) and cause in (None, item.outcome and item.outcome.cause)
+        }
+        pretrainings = {item.failed_with for item in failed if item.uid in chosen} | chosen
+        again = [item for item in failed if item.uid in pretrainings or item.failed_with in pretrainings]
+        # a pre-training last: were the driver killed in between, its trials would fail again and nothing be lost
+        for item in sorted(again, key=lambda item: item.kind == "pretrain"):
+            self._write({"event": "retried", "uid": item.uid})
+        self._failed_in_a_row, self._given_up = [], None
+        self._advance({unit.name: unit for item in again for unit in self._units_watching(item)}.values())
+        return [item.uid for item in again]
+
     # ----------------------------------------------------------------------------------------------- handing out
 
-    def _waiting(self) -> list[ItemRecord]:
-        waiting = [item for item in self.state.items.values() if item.status == "waiting"]
-        return sorted(waiting, key=lambda item: (FIRST.index(item.kind), self._place(item)))
-
-    def _place(self, item: ItemRecord) -> int:
-        watching = self._watching.get(item.uid)
-        return watching[0].order if watching else 0
-
     def _is_ready(self, item: ItemRecord) -> bool:
+        """Whether its pre-training is there, and the recipe that a confirm run is for stands."""
         needed = item.spec.pretrained if isinstance(item.spec, TrialSpec) else None
-        return needed is None or self.state.items[needed].status == "finished"
+        if needed is not None and self.state.items[needed].status != "finished":
+            return False
+        unit = self._by_name.get(str(item.labels.get("unit")))
+        return item.kind != "confirm" or unit is None or unit.is_settled
 
     def _start(self, item: ItemRecord) -> Work:
         attempt = item.attempt + 1
         folder = self._paths.run(item.uid, attempt).root.resolve()
-        self._ledger.append({"event": "started", "uid": item.uid, "attempt": attempt})
+        self._write({"event": "started", "uid": item.uid, "attempt": attempt})
         return Work(
             uid=item.uid,
             attempt=attempt,
@@ -142,10 +209,19 @@ class Engine:
     def _rungs(self, item: ItemRecord) -> Any:
         if item.kind != "search":
             return None
-        unit = next(u for u in self.units if u.study.name == item.labels["study"])
+        unit = self._by_name[item.labels["study"]]
         return unit.rungs(self.state, int(item.labels["ordinal"]))
 
     # ------------------------------------------------------------------------------------------------- going on
+
+    def _write(self, event: Event) -> None:
+        """Write an event, and keep the queue in step with it."""
+        self._ledger.append(event)
+        if event["event"] == "chosen":
+            for item in self.state.confirms.get(event["unit"], ()):
+                self._queue.put(item)
+        elif "uid" in event:
+            self._queue.put(self.state.items[event["uid"]])
 
     def _advance(self, units: Iterable[Unit]) -> None:
         for unit in list(units):
@@ -153,13 +229,14 @@ class Engine:
                 for event in events:
                     if event["event"] == "item" and event["uid"] in self.state.items:
                         continue  # a pre-training that two trials of one batch need
-                    self._ledger.append(event)
+                    self._write(event)
                     if event["event"] == "item":
                         self._fail_if_orphaned(self.state.items[event["uid"]])
             for uid in unit.watched:
-                watching = self._watching.setdefault(uid, [])
-                if unit not in watching:
-                    watching.append(unit)
+                self._watching.setdefault(uid, {})[unit.name] = unit
+
+    def _units_watching(self, item: ItemRecord) -> list[Unit]:
+        return list(self._watching.get(item.uid, {}).values())
 
     def _fail_if_orphaned(self, item: ItemRecord) -> bool:
         """Fail a waiting trial whose pre-training has failed."""
@@ -173,7 +250,7 @@ class Engine:
         """Fail every trial whose pre-training has failed, also one that an earlier driver left behind."""
         for item in list(self.state.items.values()):
             if self._fail_if_orphaned(item):
-                self._advance(self._watching.get(item.uid, ()))
+                self._advance(self._units_watching(item))
 
     def _fail(self, item: ItemRecord, pretrain: ItemRecord) -> None:
         assert pretrain.outcome is not None
@@ -183,23 +260,35 @@ class Engine:
             kind=item.kind,
             status="failed",
             cause=pretrain.outcome.cause,
-            message=f"its pre-training {pretrain.uid} failed: {pretrain.outcome.message}",
+            message=orphan_message(pretrain.uid) + pretrain.outcome.message,
         )
-        self._ledger.append({"event": "started", "uid": item.uid, "attempt": outcome.attempt})
-        self._ledger.append(
-            {"event": "result", "uid": item.uid, "again": False, "outcome": outcome.model_dump(mode="json")}
-        )
+        self._write({"event": "started", "uid": item.uid, "attempt": outcome.attempt})
+        self._write(result_event(outcome, again=False))
 
     def _record(self, item: ItemRecord, outcome: Outcome) -> None:
-        """Write a result; an item whose worker was lost waits again, `MAX_ATTEMPTS` times in all."""
-        again = outcome.status == "failed" and outcome.cause in AGAIN and item.losses + 1 < MAX_ATTEMPTS
-        self._ledger.append(
-            {"event": "result", "uid": item.uid, "again": again, "outcome": outcome.model_dump(mode="json")}
-        )
+        """Write a result; a preempted item waits again, one whose worker was lost `MAX_ATTEMPTS` times in all."""
+        self._write(result_event(outcome, again=waits_again(item, outcome)))
+
+    def _count_failures(self, item: ItemRecord, outcome: Outcome) -> None:
+        """Give up when too many items fail one after the other; trials without their pre-training count with it."""
+        if outcome.status != "failed":
+            self._failed_in_a_row = []
+        elif outcome.cause not in AGAIN:
+            self._failed_in_a_row.append(item.uid)
+        limit = self.space.search.give_up_after
+        if self._given_up is None and len(self._failed_in_a_row) >= limit:
+            first = self.state.items[self._failed_in_a_row[0]]
+            assert first.outcome is not None
+            place = place_of(self._paths.run(first.uid, first.attempt))
+            self._given_up = (
+                f"{limit} items failed one after the other, as many as search.give_up_after allows, first the "
+                f"{first.kind} {first.uid} ({first.outcome.cause}): {first.outcome.message}{place and f' at {place}'}; "
+                f"mend the cause, then chembench retry {self._paths.root} --failed"
+            )
 
     def _finish(self) -> None:
         if self.done and not self.state.finished:
-            self._ledger.append({"event": "finished"})
+            self._write({"event": "finished"})
 
     def _fold_in_lost(self) -> None:
         """Items that ran when an earlier driver ended: take their result if it is whole, else hand them out again."""
@@ -210,7 +299,7 @@ class Engine:
             if outcome is not None and outcome.uid == item.uid and outcome.attempt == item.attempt:
                 self._record(item, outcome)
             else:
-                self._ledger.append({"event": "lost", "uid": item.uid, "attempt": item.attempt})
+                self._write({"event": "lost", "uid": item.uid, "attempt": item.attempt})
 
 
 def read_outcome(path: Path) -> Outcome | None:
@@ -221,62 +310,22 @@ def read_outcome(path: Path) -> Outcome | None:
         return None
 
 
-def _units(space: Space, resolver: Resolver) -> list[Unit]:
-    if space.is_adaptive:
-        axes = {name: axis for name, axis in space.axes.items() if axis.is_searched}
-        pairs: list[tuple[str, Cell | None, str, dict[str, Parameter]]]
-        _, infeasible = split_feasible(space, grid_cells(space), resolver.prepared.vocabulary)
-        if infeasible:
-            raise ConfigError(
-                [
-                    f"the sampler may draw every cell of space '{space.name}', {len(infeasible)} cannot be built; "
-                    "change the choices under [model]",
-                    *(f"{cell.name}: {why}" for cell, why in infeasible),
-                ]
-            )
-        pairs = [(task, None, f"{task}", {**space.parameters, **axes}) for task in space.tasks]
-    else:
-        cells = [*grid_cells(space), *control_cells(space)]
-        feasible, _ = split_feasible(space, cells, resolver.prepared.vocabulary)
-        feasible.sort(key=lambda cell: stable_seed(space.seed, "cell", cell.name))
-        pairs = []
-        for cell in feasible:
-            own = {key: Parameter(fixed=value) for key, value in settings_of(cell, "finetune").items()}
-            recipe = {**space.parameters, **own}  # conditions may stand on the cell's own settings
-            pairs += [(task, cell, f"{cell.name}/{task}", recipe) for task in space.tasks]
-    return [
-        Unit(
-            name=name,
-            task=task,
-            cell=cell,
-            study=Study(
-                name, parameters, space.search.sampler, space.search.trials, space.search.ask_window, space.seed
-            ),
-            resolver=resolver,
-            order=order,
+def result_event(outcome: Outcome, again: bool) -> Event:
+    """The event that folds in what came out of an attempt."""
+    return {"event": "result", "uid": outcome.uid, "again": again, "outcome": outcome.model_dump(mode="json")}
+
+
+def waits_again(item: ItemRecord, outcome: Outcome) -> bool:
+    """Whether an item is handed out once more after ``outcome``."""
+    if outcome.status != "failed" or outcome.cause not in AGAIN:
+        return False
+    return outcome.cause == "preempted" or item.losses + 1 < MAX_ATTEMPTS
+
+
+def _require_same_shard(state: SweepState, shard: Shard | None) -> None:
+    there, here = state.header.get("shard"), None if shard is None else str(shard)
+    if there != here:
+        raise ConfigError(
+            f"sweep '{state.name}' is {f'shard {there}' if there else 'no shard'}, it cannot go on as "
+            f"{f'shard {here}' if here else 'a whole sweep'}; give --shard as it began, or chembench merge all shards"
         )
-        for order, (task, cell, name, parameters) in enumerate(pairs)
-    ]
-
-
-def _baseline_events(resolver: Resolver, state: SweepState) -> list[Event]:
-    space = resolver.space
-    events: list[Event] = []
-    for task in space.tasks:
-        for name in space.controls.baselines:
-            seeds = 1 if name == "constant" else space.confirm.head_seeds
-            for split in range(space.confirm.splits):
-                for seed in range(seeds):
-                    spec = resolver.baseline(name, task, split, seed)
-                    labels = {"task": task, "split": split, "head_seed": seed, "split_name": space.task_def(task).split}
-                    if spec.digest not in state.items:
-                        events.append(
-                            {
-                                "event": "item",
-                                "uid": spec.digest,
-                                "spec": spec.canonical(),
-                                "cell": None,
-                                "labels": labels,
-                            }
-                        )
-    return events

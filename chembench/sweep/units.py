@@ -4,22 +4,24 @@
 
     search   `trials` asks in windows; a failed trial is replaced at most `replacements` times
     rescore  the best `rescore_top` recipes on new head seeds, by validation
-    chosen   the best mean over those new seeds is *the* recipe
+    chosen   the best mean over those new seeds is *the* recipe; its basis says what it was chosen from
     opened   the test is opened for this cell, task and recipe
     confirm  crossed replicates of that recipe, each trained anew
 
 A unit is a cell x task of a grid, or a task of an adaptive space. It never waits for a runner and never reads a clock:
 `advance` says which events follow from the state, and the engine writes them.
+
+A choice stands as long as its basis is the present one. When trials were added, or a failed one was retried, it is made
+again: the same recipe goes on as before, another one opens the test a second time, which the boards tell.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chembench.config import digest_of
 from chembench.specs import Cell, EarlierTrial, FinetuneSpec, PretrainSpec, Rungs, TrialKind, TrialSpec
 from chembench.sweep.ledger import ItemRecord, SweepState
 from chembench.sweep.parameters import Scalar
@@ -37,10 +39,8 @@ class Candidate:
     cell: Cell
     recipe: FinetuneSpec
     objective: float
-
-    @property
-    def key(self) -> str:
-        return digest_of([self.cell.canonical(), self.recipe.canonical()])
+    uid: str
+    """Of the trial: it names the cell and the recipe, all search trials of a task being equal otherwise."""
 
 
 @dataclass(slots=True)
@@ -56,11 +56,24 @@ class Unit:
     order: int
     """Place among the units; ties between ready items are broken by it."""
     watched: set[str] = field(default_factory=set)
-    """Items whose end may let this unit go on."""
+    """Items whose end may let this unit go on: search and rescore trials."""
+    is_settled: bool = False
+    """Whether its choice stood when it last went on; its confirm runs wait until it does."""
 
     def advance(self, state: SweepState) -> list[Event]:
         """The events that follow from ``state`` now; empty when the unit waits or is done."""
-        return self._search(state) or self._rescore(state) or self._confirm(state)
+        self.is_settled = False
+        events = self._search(state)
+        if events or not self._searched(state):
+            return events
+        choice, events = self._choose(state)
+        if choice is None:
+            return events
+        standing = state.choices.get(self.name)
+        if standing is None or standing["basis"] != choice["basis"]:
+            return [choice]
+        self.is_settled = True
+        return self._confirm(state, standing)
 
     # ------------------------------------------------------------------------------------------------ search
 
@@ -126,51 +139,56 @@ class Unit:
         """Distinct recipes of finished search trials, the best validation objective first."""
         found: dict[str, Candidate] = {}
         for told in self.told(state):
-            if told.objective is None:
-                continue
-            item = state.items[state.asked[self.study.name][told.ordinal].uid]
-            cell = self._cell_of(told.params)
-            candidate = Candidate(told.ordinal, cell, item.spec.finetune, told.objective)
-            found.setdefault(candidate.key, candidate)
+            uid = state.asked[self.study.name][told.ordinal].uid
+            if told.objective is not None and uid not in found:
+                cell, recipe = self._cell_of(told.params), state.items[uid].spec.finetune
+                found[uid] = Candidate(told.ordinal, cell, recipe, told.objective, uid)
         return sorted(found.values(), key=lambda c: (c.objective, c.ordinal))
 
     def _searched(self, state: SweepState) -> bool:
         points = state.asked.get(self.study.name, {})
         return len(points) >= self._budget(state) and all(state.items[p.uid].is_final for p in points.values())
 
-    def _rescore(self, state: SweepState) -> list[Event]:
-        if self.chosen(state) is not None or not self._searched(state):
-            return []
+    # ---------------------------------------------------------------------------------------------- choosing
+
+    def _choose(self, state: SweepState) -> tuple[Event | None, list[Event]]:
+        """The choice as it is made now, or none and the events it waits for."""
         confirm = self.resolver.space.confirm
         best = self.candidates(state)[: confirm.rescore_top]
         if not best:
-            return [self._nothing("every search trial failed or was pruned")]
+            return self._nothing(state, "every search trial failed or was pruned"), []
         if len(best) == 1 or confirm.rescore_seeds == 0:
-            return [self._choice(best[0], {})]
+            return self._choice(state, best[0], {}), []
+        means, events = self._rescored(state, best)
+        if means is None:
+            return None, events
+        if not means:
+            return self._nothing(state, "every rescore trial failed"), []
+        winner = min((c for c in best if c.ordinal in means), key=lambda c: (means[c.ordinal], c.ordinal))
+        return self._choice(state, winner, {str(ordinal): mean for ordinal, mean in means.items()}), []
+
+    def _rescored(self, state: SweepState, best: Sequence[Candidate]) -> tuple[dict[int, float] | None, list[Event]]:
+        """Ordinal -> mean objective of the recipes whose new seeds all finished; none while some have not ended."""
+        seeds = self.resolver.space.confirm.rescore_seeds
         events: list[Event] = []
-        scores: dict[str, list[float]] = {}
-        for candidate, seed in itertools.product(best, range(confirm.rescore_seeds)):
+        ended: dict[int, list[ItemRecord]] = {candidate.ordinal: [] for candidate in best}
+        for candidate, seed in itertools.product(best, range(seeds)):
             at = Replicate(head_seed=seed)
             spec = self.resolver.trial("rescore", candidate.cell, self.task, candidate.recipe, at)
+            self.watched.add(spec.digest)
             events += self._items(state, spec, candidate.cell, at, {"ordinal": candidate.ordinal})
             item = state.items.get(spec.digest)
-            if item is None or not item.is_final:
-                scores.setdefault("waiting", [])
-            elif item.outcome is not None and item.status == "finished":
-                scores.setdefault(candidate.key, []).append(item.outcome.metrics["objective"])
-        if events or "waiting" in scores:
-            return events
-        means = {c.key: sum(s) / len(s) for c in best if len(s := scores.get(c.key, [])) == confirm.rescore_seeds}
-        if not means:
-            return [self._nothing("every rescore trial failed")]
-        winner = min((c for c in best if c.key in means), key=lambda c: (means[c.key], c.ordinal))
-        return [self._choice(winner, {str(c.ordinal): means[c.key] for c in best if c.key in means})]
+            if item is not None and item.is_final:
+                ended[candidate.ordinal].append(item)
+        if any(len(items) < seeds for items in ended.values()):
+            return None, events
+        scores = {
+            ordinal: [item.outcome.metrics["objective"] for item in items if item.outcome and item.status == "finished"]
+            for ordinal, items in ended.items()
+        }
+        return {ordinal: sum(own) / seeds for ordinal, own in scores.items() if len(own) == seeds}, []
 
-    def chosen(self, state: SweepState) -> Mapping[str, Any] | None:
-        """The choice made for this unit, if there is one."""
-        return state.choices.get(self.name)
-
-    def _choice(self, candidate: Candidate, rescored: Mapping[str, float]) -> Event:
+    def _choice(self, state: SweepState, candidate: Candidate, rescored: Mapping[str, float]) -> Event:
         return {
             "event": "chosen",
             "unit": self.name,
@@ -180,9 +198,10 @@ class Unit:
             "ordinal": candidate.ordinal,
             "recipe": candidate.recipe.canonical(),
             "rescored": dict(rescored),
+            "basis": state.basis(self.name, rescored),
         }
 
-    def _nothing(self, reason: str) -> Event:
+    def _nothing(self, state: SweepState, reason: str) -> Event:
         cell = self.cell
         return {
             "event": "chosen",
@@ -192,17 +211,17 @@ class Unit:
             "cell_name": cell.name if cell else None,
             "recipe": None,
             "reason": reason,
+            "basis": state.basis(self.name, {}),
         }
 
     # ----------------------------------------------------------------------------------------------- confirm
 
-    def _confirm(self, state: SweepState) -> list[Event]:
-        choice = self.chosen(state)
-        if choice is None or choice["recipe"] is None:
+    def _confirm(self, state: SweepState, choice: Mapping[str, Any]) -> list[Event]:
+        if choice["recipe"] is None:
             return []
         cell, recipe = Cell.model_validate(choice["cell"]), FinetuneSpec.model_validate(choice["recipe"])
         events: list[Event] = []
-        if self.name not in state.openings:
+        if (cell.name, recipe.digest) not in state.openings.get(self.name, ()):
             sealed = self.resolver.prepared.splits[self.task, 0].sealed
             events.append(
                 {
@@ -225,7 +244,6 @@ class Unit:
         self, state: SweepState, spec: TrialSpec, cell: Cell, at: Replicate, labels: Mapping[str, Any]
     ) -> list[Event]:
         """Events that register a trial, and the pre-training it needs, where the ledger does not know them yet."""
-        self.watched.add(spec.digest)
         events = []
         if spec.pretrained and spec.pretrained not in state.items:
             events.append(pretrain_event(self.resolver.pretrain(cell, at.pretrain_seed), cell, at))

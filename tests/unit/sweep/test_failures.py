@@ -1,7 +1,7 @@
 """What an engine does with results that are late, wrong or failed; the sweep ends whatever fails."""
 
 import pytest
-from sweep_fakes import adaptive_space, engine_on, failed, finished, grid_space, of_kind, opened, swept
+from sweep_fakes import adaptive_space, engine_on, essence, failed, finished, grid_space, of_kind, opened, swept
 
 from chembench.config import stable_seed
 from chembench.errors import ConfigError
@@ -35,19 +35,44 @@ def test_a_stale_attempt_a_second_result_and_a_stranger_are_ignored(tmp_path):
         assert ledger.state.events == events and engine.state.items[first.uid].status == "finished"
 
 
-@pytest.mark.parametrize("cause", ["worker-lost", "preempted"])
-def test_a_lost_worker_is_replaced_until_the_attempts_are_used_up(tmp_path, cause):
+def test_a_lost_worker_is_replaced_until_the_attempts_are_used_up(tmp_path):
     space = grid_space(tasks=["freewilson_pic50"])
     bad = {}
 
     def run(work):
         bad.setdefault(work.kind, work.uid)
-        return failed(work, cause) if work.uid == bad[work.kind] and work.kind == "confirm" else finished(work)
+        return failed(work, "worker-lost") if work.uid == bad[work.kind] and work.kind == "confirm" else finished(work)
 
     state, works = swept(space, tmp_path, run)
     assert [work.attempt for work in works if work.uid == bad["confirm"]] == list(range(1, MAX_ATTEMPTS + 1))
     item = state.items[bad["confirm"]]
-    assert (item.status, item.outcome.cause, state.finished) == ("failed", cause, True)
+    assert (item.status, item.outcome.cause, state.finished) == ("failed", "worker-lost", True)
+
+
+def test_a_preempted_item_is_handed_out_again_however_often_and_loses_nothing(tmp_path):
+    space = grid_space(tasks=["freewilson_pic50"])
+    times = 5 * MAX_ATTEMPTS
+
+    def run(work):
+        return failed(work, "preempted") if work.kind == "confirm" and work.attempt <= times else finished(work)
+
+    state, _ = swept(space, tmp_path, run, in_flight=3, seed=0)
+    confirms = [item for item in state.items.values() if item.kind == "confirm"]
+    assert {(item.status, item.attempt, item.losses) for item in confirms} == {("finished", times + 1, 0)}
+    assert essence(state) == essence(swept(space, tmp_path / "undisturbed")[0])
+
+
+def test_a_preemption_between_two_losses_counts_as_none(tmp_path):
+    causes = ["worker-lost", "preempted", "worker-lost", "preempted"]
+    space = grid_space(tasks=["freewilson_pic50"], controls__baselines=["constant"])
+
+    def run(work):
+        is_ill = work.kind == "baseline" and work.attempt <= len(causes)
+        return failed(work, causes[work.attempt - 1]) if is_ill else finished(work)
+
+    state, _ = swept(space, tmp_path, run)
+    (item,) = (item for item in state.items.values() if item.kind == "baseline")
+    assert (item.status, item.attempt, item.losses) == ("finished", 5, 2)
 
 
 @pytest.mark.parametrize("cause", ["oom", "nan", "data", "bug"])

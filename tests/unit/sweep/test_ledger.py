@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,8 @@ from chembench.config import canonical_json
 from chembench.errors import ConfigError, DataError
 from chembench.paths import SweepPaths
 from chembench.specs import BaselineSpec, Outcome
-from chembench.sweep.ledger import EVENTS, Ledger, _line, read_events, read_state
+from chembench.sweep.ledger import EVENTS, ItemRecord, Ledger, _line, orphan_message, read_events, read_state
+from chembench.sweep.locking import at_rest
 
 BASELINE = BaselineSpec(
     baseline="constant", task="t", task_kind="regression", targets=1, data="d", test_rows="r", sealed="s"
@@ -25,6 +27,7 @@ OUTCOME = Outcome(
     metrics={"objective": 0.1 + 0.2, "test/rmse": 1e-17},
     measured={"wall_seconds": 1.25},
 )
+FAILED = Outcome(uid=UID, attempt=1, kind="baseline", status="failed", cause="oom", message="too large")
 EVERY_EVENT = (
     {"event": "sweep", "name": "one", "space_digest": "abc", "header": {"workers": 2, "note": "é\u2028\r"}},
     {"event": "item", "uid": UID, "spec": BASELINE.canonical(), "cell": None, "labels": {"task": "t"}},
@@ -32,8 +35,11 @@ EVERY_EVENT = (
     {"event": "started", "uid": UID, "attempt": 1},
     {"event": "lost", "uid": UID, "attempt": 1},
     {"event": "started", "uid": UID, "attempt": 1},
+    {"event": "result", "uid": UID, "again": False, "outcome": FAILED.model_dump(mode="json")},
+    {"event": "retried", "uid": UID},
+    {"event": "started", "uid": UID, "attempt": 1},
     {"event": "result", "uid": UID, "again": False, "outcome": OUTCOME.model_dump(mode="json")},
-    {"event": "chosen", "unit": "s", "task": "t", "cell": None, "cell_name": None, "recipe": None, "reason": "none"},
+    {"event": "chosen", "unit": "s", "task": "t", "cell": None, "cell_name": None, "recipe": None, "basis": "b"},
     {"event": "opened", "unit": "s", "task": "t", "cell_name": "c", "recipe": "r", "sealed": "x"},
     {"event": "finished"},
 )
@@ -93,7 +99,7 @@ def test_a_torn_last_line_is_dropped_and_cut_off_when_the_ledger_is_opened(whole
 def test_a_damaged_line_in_the_middle_is_refused_with_its_number_and_nothing_changes(whole, read):
     damaged = whole.ledger.read_bytes().replace(b'"attempt": 1', b'"attempt": 2', 1)
     whole.ledger.write_bytes(damaged)
-    with pytest.raises(DataError, match=r"ledger \S+ is damaged in line 4 of 10; restore the file from a copy"):
+    with pytest.raises(DataError, match=r"ledger \S+ is damaged in line 4 of 13; restore the file from a copy"):
         read(whole)
     assert whole.ledger.read_bytes() == damaged
 
@@ -101,7 +107,7 @@ def test_a_damaged_line_in_the_middle_is_refused_with_its_number_and_nothing_cha
 def test_after_a_refusal_the_lock_is_free(whole):
     good = whole.ledger.read_bytes()
     whole.ledger.write_bytes(b"nonsense\n" + good)
-    with pytest.raises(DataError, match="line 1 of 11"):
+    with pytest.raises(DataError, match="line 1 of 14"):
         Ledger(whole)
     whole.ledger.write_bytes(good)
     Ledger(whole).close()
@@ -111,7 +117,7 @@ def test_every_line_carries_a_checksum_that_a_changed_score_breaks(whole):
     lines = whole.ledger.read_text().splitlines()
     assert all(len(json.loads(line)["sum"]) == 8 for line in lines)
     whole.ledger.write_text(whole.ledger.read_text().replace("0.30000000000000004", "0.29"))
-    with pytest.raises(DataError, match="line 7 of 10"):
+    with pytest.raises(DataError, match="line 10 of 13"):
         read_state(whole)
 
 
@@ -120,7 +126,7 @@ def test_an_event_that_this_version_does_not_know_is_refused(whole, name):
     with whole.ledger.open("ab") as file:
         file.write(_line({"event": name}))
     with pytest.raises(
-        DataError, match=r"line 11: events are sweep, item, .*, got .*; read the sweep with the version"
+        DataError, match=r"line 14: events are sweep, item, .*, got .*; read the sweep with the version"
     ):
         read_state(whole)
 
@@ -129,7 +135,7 @@ def test_an_event_that_does_not_fit_is_refused_with_its_line(whole):
     with whole.ledger.open("ab") as file:
         file.write(_line({"event": "started", "uid": "f" * 12, "attempt": 1}))
     with pytest.raises(
-        DataError, match=r"line 11: event 'started' does not fit those before it: KeyError 'ffffffffffff'"
+        DataError, match=r"line 14: event 'started' does not fit those before it: KeyError 'ffffffffffff'"
     ):
         read_state(whole)
 
@@ -138,6 +144,47 @@ def test_an_item_registered_again_keeps_its_result(whole):
     with Ledger(whole) as ledger:
         ledger.append(EVERY_EVENT[1])
         assert ledger.state.items[UID].outcome == OUTCOME
+
+
+def test_only_a_failed_item_can_wait_again_and_what_it_lost_is_forgotten(whole):
+    with Ledger(whole) as ledger, pytest.raises(DataError, match=rf"'retried' does not fit .* {UID} is finished, not"):
+        ledger.append({"event": "retried", "uid": UID})
+    other = BASELINE.model_copy(update={"seed": 1})
+    lost = FAILED.model_copy(update={"uid": other.digest, "cause": "worker-lost"})
+    with Ledger(SweepPaths(whole.root.parent / "two")) as ledger:
+        ledger.append({"event": "item", "uid": lost.uid, "spec": other.canonical(), "cell": None, "labels": {}})
+        for again in (True, False):
+            ledger.append({"event": "started", "uid": lost.uid, "attempt": 1})
+            event = {"event": "result", "uid": lost.uid, "again": again, "outcome": lost.model_dump(mode="json")}
+            ledger.append(event)
+        ledger.append({"event": "finished"})
+        item = ledger.state.items[lost.uid]
+        assert (item.status, item.losses) == ("failed", 1)
+        ledger.append({"event": "retried", "uid": lost.uid})
+        assert (item.status, item.losses, item.outcome, item.attempt) == ("waiting", 0, None, 1)
+        assert item.is_left and not ledger.state.finished
+
+
+def test_a_sweep_that_was_begun_again_has_the_last_header_and_all_its_items(whole):
+    with Ledger(whole) as ledger:
+        ledger.append({"event": "sweep", "name": "one", "space_digest": "wider", "header": {"workers": 3}})
+        assert not ledger.state.finished
+    state = read_state(whole)
+    assert (state.space_digest, state.header) == ("wider", {"workers": 3})
+    assert state.items[UID].outcome == OUTCOME and state.asked["s"] and state.choices
+
+
+def test_an_item_whose_pre_training_failed_is_told_from_one_that_failed_by_itself():
+    spec = SimpleNamespace(pretrained="p" * 12, kind="search")
+    alone = ItemRecord("u", spec, None, {}, 1, outcome=FAILED, status="failed")
+    assert alone.failed_with is None
+    message = orphan_message(spec.pretrained) + "too large"
+    with_it = ItemRecord(
+        "u", spec, None, {}, 1, outcome=FAILED.model_copy(update={"message": message}), status="failed"
+    )
+    assert with_it.failed_with == spec.pretrained
+    with_it.status = "waiting"
+    assert with_it.failed_with is None
 
 
 def test_a_second_driver_is_refused_with_the_pid_of_the_first(whole):
@@ -153,6 +200,19 @@ def test_a_second_driver_in_another_process_is_refused_too(whole):
     with Ledger(whole):
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 1 and f"(pid {os.getpid()})" in result.stderr
+
+
+def test_a_sweep_at_rest_is_not_driven_meanwhile_and_nothing_is_written_to_it(whole):
+    before = {path: path.read_bytes() for path in whole.root.iterdir()}
+    with at_rest(whole), pytest.raises(ConfigError, match="is driven by another process"):
+        Ledger(whole)
+    assert {path: path.read_bytes() for path in whole.root.iterdir()} == before
+    with Ledger(whole), pytest.raises(ConfigError, match=rf"driven by another process \(pid {os.getpid()}\)"):
+        with at_rest(whole):
+            pass
+    whole.lock.unlink()
+    with at_rest(whole):
+        assert not whole.lock.exists()
 
 
 def test_a_folder_without_a_sweep_says_how_to_start_one(tmp_path):

@@ -3,7 +3,6 @@
 import pytest
 from sweep_fakes import drive, engine_on, failed, finished, grid_space, opened, swept
 
-from chembench.driver import _require_same_space
 from chembench.errors import ConfigError
 from chembench.progress import describe
 from chembench.sweep.ledger import SweepState
@@ -53,7 +52,7 @@ def test_this_machine_has_a_processor_and_no_gpu_is_looked_for_unasked():
     assert node["CPU"] >= 1 and "GPU" not in node
 
 
-# ------------------------------------------------------------------------------------------------------- identity
+# --------------------------------------------------------------------------------------------- status and time
 
 
 def state_of(space):
@@ -61,35 +60,6 @@ def state_of(space):
     header = {"identity": space.identity()}
     state.apply({"event": "sweep", "name": "mine", "space_digest": space.digest, "header": header})
     return state
-
-
-def test_an_empty_folder_takes_any_space():
-    _require_same_space(grid_space(), SweepState())
-
-
-def test_shares_of_the_machine_and_words_may_change():
-    now = grid_space(resources={"cpus": 4, "gpus": 0.5, "pretrain": {"cpus": 2, "gpus": 1}}, description="x", name="y")
-    _require_same_space(now, state_of(grid_space()))
-
-
-def test_another_space_is_refused_and_every_difference_is_shown():
-    now = grid_space(search__trials=9, finetune__patience=2, grid__molecules=[20], resources={"threads": 2})
-    with pytest.raises(ConfigError) as caught:
-        _require_same_space(now, state_of(grid_space()))
-    assert caught.value.problems[0] == (
-        "sweep 'mine' was started with another space; give this one a --name of its own"
-    )
-    told = set(caught.value.problems[1:])
-    assert {
-        "search.trials: 3 there, 9 here",
-        "finetune.patience: (not set) there, 2 here",
-        "grid.molecules: [20, 40] there, [20] here",
-        "resources.pretrain.threads: 1 there, 2 here",
-    } <= told
-    assert len(told) == 3 + 5, "threads of the five kinds"
-
-
-# ------------------------------------------------------------------------------------------------ status and time
 
 
 def test_status_counts_kinds_causes_and_what_is_left(tmp_path):

@@ -1,0 +1,74 @@
+"""Who may write to a sweep: one driver at a time, proved by a lock that ends with its process."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from chembench.errors import ChembenchError, ConfigError, DataError, DiskFullError
+from chembench.paths import SweepPaths, is_disk_full
+from chembench.sweep.stopping import resume_command
+
+
+def take_lock(paths: SweepPaths) -> IO[str]:
+    """The lock of a sweep, which is given back when the file is closed.
+
+    Raises:
+        ConfigError: if another driver holds it.
+        DiskFullError: if no space is left to write down who holds it.
+    """
+    lock = paths.lock.open("a+")
+    _lock(paths, lock)
+    try:
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            lock.close()
+        raise cannot_write(paths, error) from error
+    return lock
+
+
+@contextmanager
+def at_rest(paths: SweepPaths) -> Iterator[None]:
+    """Within the block no driver works on the sweep; nothing in its folder is changed.
+
+    Raises:
+        ConfigError: if one is at work.
+    """
+    if not paths.lock.is_file():
+        yield
+        return
+    with paths.lock.open() as lock:
+        _lock(paths, lock)
+        yield
+
+
+def _lock(paths: SweepPaths, lock: IO[str]) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.seek(0)
+        holder = lock.read().strip() or "unknown"
+        lock.close()
+        raise ConfigError(
+            f"sweep {paths.root.name} is driven by another process (pid {holder}); wait for it, or end it and try again"
+        ) from error
+
+
+def cannot_write(paths: SweepPaths, error: OSError) -> ChembenchError:
+    """What is raised when an event could not be written down; it did not happen then."""
+    if is_disk_full(error):
+        return DiskFullError(
+            f"every event of a sweep must be written down, no space is left for {paths.ledger}; "
+            f"free some space, or chembench gc; then {resume_command(paths.root)}"
+        )
+    return DataError(
+        f"every event of a sweep must be written down, {paths.ledger} cannot be: {error.strerror}; "
+        f"make it writable, then {resume_command(paths.root)}"
+    )
