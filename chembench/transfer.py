@@ -4,7 +4,7 @@
 
     driver  push_inputs, hand_out ─> <url>/<kind>/<digest>/                                     ─> worker
             take_in               <─ <url>/sweeps/<sweep>/trials/<uid>/<attempt>/{folder,resume} <─ carry_out_away
-            stop                  ─> <url>/sweeps/<sweep>/trials/<uid>/<attempt>/stop            ─> worker
+            stop file             ─> <url>/sweeps/<sweep>/trials/<uid>/<attempt>/stop            ─> worker
 
 Prepared inputs and checkpoints are named by their digest, as in a cache. The driver's own folders end up as if the
 workers had written there, so nothing that reads a sweep knows of the storage; the ledger never leaves the driver.
@@ -35,8 +35,10 @@ from chembench.paths import (
 from chembench.specs import Inputs, Outcome, Work
 from chembench.storage import Storage
 
-BEAT_SECONDS = 10.0
+BEAT_SECONDS = 5.0
 """How often a worker asks whether it shall stop, and sends the state from which its item could go on."""
+LOOK_SECONDS = 1.0
+"""How often a driver looks whether it asked an item to stop."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +49,20 @@ def attempt_key(sweep: str, uid: str, attempt: int, what: Literal["folder", "res
 
 
 # ----------------------------------------------------------------------------------------------------- the worker
+
+
+def carried_out(work: Work, run: Callable[[Work], Outcome]) -> Outcome:
+    """What came out of an attempt, carried out where the driver's folders are, or away from them by way of a storage.
+
+    Args:
+        work: as the driver handed it out.
+        run: carries out work whose folders are those of this machine; `chembench.trial.run_item`.
+
+    Raises:
+        StorageError: if the storage fails, or lacks what the item reads; nothing of the attempt counts then.
+        DiskFullError: if no space is left here for what the storage holds.
+    """
+    return run(work) if work.storage is None else carry_out_away(work, run)
 
 
 def carry_out_away(
@@ -175,8 +191,26 @@ class _Beat:
 class Exchange:
     """The driver's side: sends what workers read, takes in what they leave."""
 
-    def __init__(self, storage: Storage, paths: SweepPaths, cache: CachePaths) -> None:
+    def __init__(
+        self, storage: Storage, paths: SweepPaths, cache: CachePaths, look_seconds: float = LOOK_SECONDS
+    ) -> None:
         self.storage, self._paths, self._cache = storage, paths, cache
+        self._look_seconds = look_seconds
+        self._out: dict[Path, str] = {}
+        """Folder of each attempt that is carried out elsewhere -> where its wish to stop lies."""
+        self._closed = threading.Event()
+        # a thread, as the wish comes from a signal handler, where nothing may be sent
+        self._thread = threading.Thread(target=self._pass_on, name="chembench-storage", daemon=True)
+
+    def __enter__(self) -> Exchange:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed.set()
+        self._thread.join()
 
     def push_inputs(self, folders: Iterable[Path]) -> None:
         """Send prepared inputs; those that are there already are not sent again."""
@@ -188,6 +222,7 @@ class Exchange:
         checkpoint = work.inputs.checkpoint
         if work.kind == "pretrain" and checkpoint is not None and Path(checkpoint).is_dir():
             self.storage.push_folder(Path(checkpoint), key_of(checkpoint))
+        self._out[Path(work.folder)] = attempt_key(work.sweep, work.uid, work.attempt, "stop")
         return work.model_copy(update={"storage": self.storage.url})
 
     def has_checkpoint(self, digest: str) -> bool:
@@ -206,13 +241,14 @@ class Exchange:
             DiskFullError: if no space is left here.
         """
         key, run = attempt_key(self._paths.root.name, uid, attempt, "folder"), self._paths.run(uid, attempt)
+        self._out.pop(run.root.resolve(), None)
         if run.result.exists():
             return True
         if not self.storage.has(key):
             return False
         with working_folder(run.root.parent, str(attempt)) as part:
             self.storage.pull_folder(key, part / "folder")
-            run.root.mkdir(exist_ok=True)
+            run.root.mkdir(exist_ok=True)  # it is there if the item was asked to stop
             for found in sorted((part / "folder").iterdir(), key=lambda path: path.name == run.result.name):
                 target = run.root / found.name
                 if target.is_dir():
@@ -220,12 +256,16 @@ class Exchange:
                 found.replace(target)
         return True
 
-    def stop(self, uid: str, attempt: int) -> None:
-        """Tell the worker of an attempt to keep its state and end."""
-        run = self._paths.run(uid, attempt)
-        run.root.mkdir(parents=True, exist_ok=True)
-        run.stop.touch()
-        self.storage.push_file(run.stop, attempt_key(self._paths.root.name, uid, attempt, "stop"))
+    def _pass_on(self) -> None:
+        """Send the wish to stop on to each worker whose attempt was asked to: a file beside its result says so."""
+        while not self._closed.wait(self._look_seconds):
+            for run, key in list(self._out.items()):
+                try:
+                    if RunPaths(run).stop.exists():
+                        self.storage.push_file(RunPaths(run).stop, key)
+                        self._out.pop(run, None)
+                except (ChembenchError, OSError) as error:  # tried again
+                    _log.warning("%s", error)
 
 
 def open_exchange(url: str | None, paths: SweepPaths, cache: CachePaths) -> Exchange | None:

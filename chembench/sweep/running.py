@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chembench.errors import ConfigError, DiskFullError
+from chembench.errors import ChembenchError, ConfigError, DiskFullError, StorageError
 from chembench.specs import Outcome, Work
 from chembench.sweep.plugin import Engine
 from chembench.sweep.space import ResourceShape
 from chembench.sweep.stopping import Stopping, ask_to_stop
+from chembench.transfer import Exchange
 
 CONNECT_SECONDS = 10.0
 RESERVE_MIB = 64
@@ -39,6 +40,8 @@ class RunnerOptions:
     """How it ends before its time."""
     folders: tuple[Path, ...] = ()
     """What the sweep writes to; nothing is handed out while one of them has no space left."""
+    exchange: Exchange | None = None
+    """By which workers elsewhere get what they read and give what they leave; none: they see the driver's folders."""
 
 
 class Desk:
@@ -64,7 +67,35 @@ class Desk:
             if self._options.stopping.requested:  # a signal came while it was handed out
                 self.stop_items()
             self._on_change()
-        return work
+        return work and self._sent_out(work)
+
+    def _sent_out(self, work: Work) -> Work | None:
+        if self._options.exchange is None:
+            return work
+        try:
+            return self._options.exchange.hand_out(work)
+        except (StorageError, DiskFullError) as error:
+            self.leave(work, error)
+            return None
+
+    def take_in(self, work: Work) -> bool:
+        """Bring what a worker elsewhere left into the sweep's folder.
+
+        Returns:
+            Whether that went well; if not the attempt is left to the next start, and this one ends.
+        """
+        try:
+            if self._options.exchange is not None:
+                self._options.exchange.take_in(work.uid, work.attempt)
+        except (StorageError, DiskFullError) as error:
+            self.leave(work, error)
+            return False
+        return True
+
+    def leave(self, work: Work, reason: ChembenchError) -> None:
+        """Tell nothing of an attempt, which the next start then takes up; this one ends with ``reason``."""
+        del self._in_flight[work.uid]
+        self._options.stopping.request(reason)
 
     def tell(self, outcome: Outcome) -> None:
         """Fold in what came out of an attempt."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from chembench.errors import DiskFullError, StorageError
 from chembench.sweep.plugin import Engine
 from chembench.sweep.running import RunnerOptions, desk
+from chembench.transfer import carried_out
 from chembench.trial import run_item
 
 
@@ -14,7 +16,7 @@ def run_serially(engine: Engine, options: RunnerOptions, on_change: Callable[[],
 
     Args:
         engine: the sweep.
-        options: ignored but for ``stopping`` and ``folders``; there is one worker.
+        options: ignored but for ``stopping``, ``folders`` and ``exchange``; there is one worker.
         on_change: called after every start and end of an item.
 
     Raises:
@@ -22,5 +24,11 @@ def run_serially(engine: Engine, options: RunnerOptions, on_change: Callable[[],
     """
     with desk(engine, options, on_change) as at:
         while (work := at.ask()) is not None:
-            at.tell(run_item(work))
+            try:
+                outcome = carried_out(work, run_item)
+            except (StorageError, DiskFullError) as error:
+                at.leave(work, error)
+            else:
+                if at.take_in(work):
+                    at.tell(outcome)
         assert at.is_closed, "one item at a time: something is always ready until the sweep is done"

@@ -10,7 +10,8 @@ from chembench.errors import ConfigError, DiskFullError, StorageError
 from chembench.paths import CachePaths, RunPaths, SweepPaths, write_json
 from chembench.specs import FinetuneSpec, Inputs, ModelSpec, Outcome, PretrainSpec, TrialSpec, Work
 from chembench.storage import Storage
-from chembench.transfer import Exchange, attempt_key, carry_out_away, open_exchange
+from chembench.sweep.stopping import ask_to_stop
+from chembench.transfer import Exchange, attempt_key, carried_out, carry_out_away, open_exchange
 
 MODEL = ModelSpec(
     architecture="roberta", hidden=8, ffn=16, layers=1, heads=1, vocabulary=9, pad_id=1, bos_id=0, eos_id=2
@@ -306,17 +307,43 @@ def test_a_state_is_sent_while_the_item_runs_so_that_a_killed_worker_loses_littl
 
 def test_the_wish_to_stop_reaches_the_worker_of_that_attempt_alone(world):
     def until_stopped(work):
+        ask_to_stop(world.paths.run(PRETRAIN.digest, 1).root)
         wait_for(RunPaths(Path(work.folder)).stop.exists)
         return preempted(work)
 
     def never_stopped(work):
+        assert not world.storage.has(attempt_key("one", PRETRAIN.digest, 2, "stop"))
         assert not RunPaths(Path(work.folder)).stop.exists()
         return finished(work)
 
-    world.exchange.stop(PRETRAIN.digest, 1)
-    assert world.paths.run(PRETRAIN.digest, 1).stop.exists()
-    world.carried(PRETRAIN, until_stopped, beat_seconds=0.01)
-    world.carried(PRETRAIN, never_stopped, attempt=2, beat_seconds=0.01)
+    with Exchange(world.storage, world.paths, world.driver, look_seconds=0.01) as world.exchange:
+        world.carried(PRETRAIN, until_stopped, beat_seconds=0.01)
+        assert world.exchange.take_in(PRETRAIN.digest, 1)
+        world.carried(PRETRAIN, never_stopped, attempt=2, beat_seconds=0.01)
+
+
+def test_a_wish_to_stop_is_sent_again_when_the_storage_failed(world, monkeypatch, caplog):
+    failures = iter([StorageError("gone for a while")] * 2)
+
+    def fails(self, local, key):
+        for error in failures:
+            raise error
+        push_file(self, local, key)
+
+    push_file = Storage.push_file
+    monkeypatch.setattr(Storage, "push_file", fails)
+    with Exchange(world.storage, world.paths, world.driver, look_seconds=0.01) as exchange:
+        exchange.hand_out(world.work(PRETRAIN))
+        ask_to_stop(world.paths.run(PRETRAIN.digest, 1).root)
+        wait_for(lambda: world.storage.has(attempt_key("one", PRETRAIN.digest, 1, "stop")))
+    assert caplog.text.count("gone for a while") == 2
+
+
+def test_work_without_a_storage_is_carried_out_where_it_is(world):
+    world.prepared()
+    work = world.work(PRETRAIN)
+    assert carried_out(work, finished).status == "finished"
+    assert world.paths.run(PRETRAIN.digest, 1).result.is_file() and not world.worker.root.exists()
 
 
 def test_a_storage_that_fails_for_a_while_does_not_end_the_item(world, monkeypatch, caplog):
