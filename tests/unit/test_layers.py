@@ -23,7 +23,10 @@ LINES = (
     ("sweep",),
     ("tracking",),
     ("report",),
+    ("holdings", "register", "retention", "keeper"),
     ("header", "progress", "driver"),
+    ("rerun",),
+    ("handles",),
     ("api",),
     ("cli", "doctor", "forecast", "inference", "printing"),
 )

@@ -1,0 +1,137 @@
+"""Which sweeps use a cache, and what of it each of them uses."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chembench.config import digest_of
+from chembench.errors import ConfigError, DataError
+from chembench.paths import CachePaths, SweepPaths, read_json, write_json
+from chembench.specs import PretrainSpec
+from chembench.sweep.ledger import SweepState, read_state
+from chembench.sweep.locking import at_rest
+from chembench.sweep.units import first_of
+from chembench.sweep.winners import winners
+
+
+def register(cache: CachePaths, paths: SweepPaths) -> None:
+    """Note that the sweep in a folder uses ``cache``; written when it begins, and when it goes on."""
+    host, folder = platform.node(), str(paths.root.resolve())
+    file = cache.register / f"{digest_of([host, folder])}.json"
+    write_json(file, {"sweep": paths.root.name, "folder": folder, "host": host, "at": time.time()})
+
+
+@dataclass(slots=True)
+class Needs:
+    """What a state says of checkpoints, inputs and kept models."""
+
+    referred: set[str] = field(default_factory=set)
+    """Digests of every input and every checkpoint."""
+    checkpoints: dict[str, str] = field(default_factory=dict)
+    """Digest of each checkpoint that must stay -> why."""
+    models: dict[str, str] = field(default_factory=dict)
+    """Uid of each trial whose fitted model must stay -> why."""
+    best: dict[str, float] = field(default_factory=dict)
+    """Task -> validation objective of its winner."""
+
+
+@dataclass(slots=True)
+class Use:
+    """One sweep that uses a cache."""
+
+    paths: SweepPaths
+    state: SweepState | None = None
+    """None: it cannot be read."""
+    at_work: bool = False
+    """A driver works on it."""
+    unknown: str = ""
+    """Why it cannot be said what the sweep uses; whatever may be its own then stays."""
+    is_gone: bool = False
+    """Its folder was deleted."""
+    record: Path | None = None
+    """Its file in the register."""
+    needs: Needs = field(default_factory=Needs)
+
+    @property
+    def name(self) -> str:
+        return self.paths.root.name
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something of it may be deleted by another process than its driver."""
+        return not (self.at_work or self.unknown or self.is_gone)
+
+    def may_use(self, digest: str) -> bool:
+        """Whether the sweep refers to a prepared input or a checkpoint of that digest, as far as one can know."""
+        return bool(self.unknown) or digest in self.needs.referred
+
+
+def needs_of(state: SweepState) -> Needs:
+    """What the sweep in this state uses, and what it must keep.
+
+    A winner's model and its checkpoint stay, as do those of a recipe that may still win; so does every checkpoint that
+    an item which waits or runs is going to read.
+    """
+    needs = Needs(set(map(str, state.header.get("inputs", {}).values())))
+    for task, uid in winners(state).items():
+        needs.models[uid] = f"winner of {task}"
+        outcome = state.items[uid].outcome
+        needs.best[task] = outcome.metrics["objective"] if outcome else float("inf")
+    for items in state.confirms.values():
+        if any(item.is_left for item in items):
+            standing = (item for item in items if first_of("confirm", item) and not item.superseded)
+            needs.models |= {item.uid: f"may still win {item.labels['task']}" for item in standing}
+    for item in state.items.values():
+        checkpoint = item.uid if isinstance(item.spec, PretrainSpec) else getattr(item.spec, "pretrained", None)
+        if checkpoint is None:
+            continue
+        needs.referred.add(checkpoint)
+        if item.uid in needs.models:
+            needs.checkpoints[checkpoint] = f"of the model that is {needs.models[item.uid]}"
+        elif item.is_left:
+            needs.checkpoints.setdefault(checkpoint, f"{item.kind} {item.uid} has not ended")
+    return needs
+
+
+def use_of(paths: SweepPaths) -> Use:
+    """What the sweep in a folder uses, as its ledger stands now."""
+    use = Use(paths, at_work=not is_at_rest(paths))
+    try:
+        use.state = read_state(paths)
+        use.needs = needs_of(use.state)
+    except ConfigError:  # no ledger: it has not begun
+        use.state = SweepState()
+    except DataError as error:
+        use.unknown = f"sweep '{use.name}' cannot be read: {error}"
+    if use.at_work and use.state is not None and not use.state.header:
+        use.unknown = f"sweep '{use.name}' is preparing its inputs"
+    return use
+
+
+def registered(cache: CachePaths) -> Iterator[Use]:
+    """Every sweep that was noted to use ``cache``, also where its folder is gone or on another machine."""
+    for file in sorted(cache.register.glob("*.json")):
+        record = read_json(file)
+        paths = SweepPaths(Path(record["folder"]))
+        if paths.root.is_dir():
+            use = use_of(paths)
+        elif record["host"] == platform.node():
+            use = Use(paths, is_gone=True)
+        else:
+            text = f"sweep '{paths.root.name}' of machine {record['host']} may use it; delete {file} if that is gone"
+            use = Use(paths, unknown=text)
+        use.record = file
+        yield use
+
+
+def is_at_rest(paths: SweepPaths) -> bool:
+    """Whether no driver works on the sweep at this moment."""
+    try:
+        with at_rest(paths):
+            return True
+    except ConfigError:
+        return False
