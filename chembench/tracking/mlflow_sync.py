@@ -20,9 +20,12 @@ from pathlib import Path
 
 from chembench.errors import ChembenchError, ConfigError
 from chembench.paths import SweepPaths
-from chembench.sweep.ledger import read_state
-from chembench.tracking.store import SQLITE, artifact_root, quiet_mlflow
+from chembench.sweep.ledger import SweepState, read_state
+from chembench.tracking.places import SQLITE, artifact_root
+from chembench.tracking.sent import SentFile
+from chembench.tracking.store import quiet_mlflow
 from chembench.tracking.uploader import SyncReport, Uploader
+from chembench.tracking.wanted import Wanted
 
 POLL_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
@@ -59,26 +62,40 @@ def ui_command(tracking_uri: str) -> list[str]:
     return [sys.executable, "-m", "mlflow", "ui", *options]
 
 
-def sync(sweep_root: Path, tracking_uri: str | None, *, final: bool, limit_seconds: float | None = None) -> SyncReport:
-    """Bring MLflow up to date with a sweep, once; whatever MLflow does, nothing is raised.
+def tracking_uri_of(state: SweepState, paths: SweepPaths) -> str:
+    """Where a sweep was told to be tracked, otherwise `default_tracking_uri`."""
+    return str(state.header.get("places", {}).get("tracking_uri") or default_tracking_uri(paths.root))
+
+
+def sync(sweep_root: Path, tracking_uri: str | None, *, final: bool) -> SyncReport:
+    """Bring MLflow up to date with a sweep; the store is asked for every run, whatever was noted of it.
+
+    Whatever MLflow does, nothing is raised. As long as something can be sent, what failed is tried again.
 
     Args:
         sweep_root: the sweep's folder.
-        tracking_uri: any URI MLflow knows; none for `default_tracking_uri`.
+        tracking_uri: any URI MLflow knows; none for where the sweep was told to be tracked.
         final: no driver is at work; what has not ended is closed as interrupted.
-        limit_seconds: no further run is begun after this time.
 
     Raises:
         ConfigError: if there is no sweep in the folder.
         DataError: if its ledger is damaged.
     """
     paths = SweepPaths(sweep_root.resolve())
-    uri = tracking_uri or default_tracking_uri(paths.root)
-    until = float("inf") if limit_seconds is None else time.monotonic() + limit_seconds
-    with quiet_mlflow():
-        uploader = Uploader(paths, uri)
-        report = uploader.bring_up_to_date(read_state(paths), final=final, stop=lambda: time.monotonic() > until)
-    return _with_way_out(report, paths.root, uri)
+    uri = tracking_uri or tracking_uri_of(read_state(paths), paths)
+    uploader, sent = Uploader(paths, uri, verify=True), 0
+    while True:
+        report = _passed(uploader, read_state(paths), final=final, stop=lambda: False)
+        sent += report.sent
+        if not (report.unsent and report.sent):
+            return _with_way_out(replace(report, sent=sent), paths.root, uri)
+
+
+def close(sweep_root: Path, tracking_uri: str, limit_seconds: float) -> SyncReport:
+    """The last pass after a driver has ended; no run is begun after ``limit_seconds``."""
+    paths, until = SweepPaths(sweep_root.resolve()), time.monotonic() + limit_seconds
+    uploader = Uploader(paths, tracking_uri)
+    return _passed(uploader, read_state(paths), final=True, stop=lambda: time.monotonic() > until)
 
 
 def follow(sweep_root: Path, tracking_uri: str | None, stop: Callable[[], bool]) -> SyncReport:
@@ -91,16 +108,20 @@ def follow(sweep_root: Path, tracking_uri: str | None, stop: Callable[[], bool])
     uploader = Uploader(paths, uri)
     pause = POLL_SECONDS
     while True:
-        before = time.monotonic()
+        before = time.process_time()
         state = read_state(paths)
-        reading_seconds = time.monotonic() - before
-        with quiet_mlflow():
-            report = uploader.bring_up_to_date(state, final=False, stop=stop)
+        report = _passed(uploader, state, final=False, stop=stop)
         if stop() or (state.finished and not report.unsent):
-            return _with_way_out(report, paths.root, uri)
+            return report
         # A long ledger is read less often: following costs a twentieth of one core at most.
-        pause = min(2 * pause, LONGEST_PAUSE_SECONDS) if report.unsent else max(POLL_SECONDS, 20 * reading_seconds)
+        wanted = 2 * pause if report.unsent else 20 * (time.process_time() - before)
+        pause = min(LONGEST_PAUSE_SECONDS, max(POLL_SECONDS, wanted))
         _wait(pause, stop)
+
+
+def _passed(uploader: Uploader, state: SweepState, *, final: bool, stop: Callable[[], bool]) -> SyncReport:
+    with quiet_mlflow():
+        return uploader.bring_up_to_date(state, final=final, stop=stop)
 
 
 def start_beside(sweep_root: Path, tracking_uri: str | None) -> Beside:
@@ -122,22 +143,31 @@ def finish(beside: Beside, sweep_root: Path, *, seconds: float) -> SyncReport:
     Returns:
         What is unsent, and how to send it.
     """
-    until = time.monotonic() + seconds
+    until = time.monotonic() + 0.95 * seconds  # the rest is for counting what is unsent
     _end(beside.process, seconds / 3)
-    rest = max(1.0, until - time.monotonic())
-    command = [*_command(sweep_root, beside.tracking_uri), "--final", "--limit", f"{0.8 * rest:.1f}"]
-    with _log(sweep_root).open("ab") as log:
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log) as sender:
-            try:
-                output, _ = sender.communicate(timeout=rest)
-                return SyncReport(**json.loads(output.splitlines()[-1]))
-            except (subprocess.TimeoutExpired, ValueError, IndexError, TypeError):
-                _end(sender, 1.0)
-    unsent = len(read_state(SweepPaths(sweep_root)).items)
-    why = (
-        f"mlflow must take everything within {seconds:.0f} s at the end of a sweep, it did not, see {_log(sweep_root)}"
-    )
-    return _with_way_out(SyncReport(0, unsent, why), sweep_root, beside.tracking_uri)
+    report = _closed(sweep_root, beside.tracking_uri, max(0.0, until - time.monotonic()))
+    if report is None:
+        paths = SweepPaths(sweep_root.resolve())
+        log = _log(sweep_root)
+        why = f"mlflow must take everything within {seconds:.0f} s at the end of a sweep, it did not, see {log}"
+        wanted = Wanted(paths, read_state(paths), SentFile(paths.sent, beside.tracking_uri), final=True)
+        report = SyncReport(0, wanted.unsent(), why)
+    return _with_way_out(report, sweep_root, beside.tracking_uri)
+
+
+def _closed(sweep_root: Path, tracking_uri: str, seconds: float) -> SyncReport | None:
+    """What a process that sends the rest tells; none if it does not end in time."""
+    command = [*_command(sweep_root, tracking_uri), "--closing", f"{0.8 * seconds:.1f}"]
+    with (
+        _log(sweep_root).open("ab") as log,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log) as sender,
+    ):
+        try:
+            output, _ = sender.communicate(timeout=seconds)
+            return SyncReport(**json.loads(output.splitlines()[-1]))
+        except (subprocess.TimeoutExpired, ValueError, IndexError, TypeError):
+            sender.kill()
+            return None
 
 
 def _end(process: subprocess.Popen[bytes], patience_seconds: float) -> None:
@@ -162,9 +192,10 @@ def _command(sweep_root: Path, tracking_uri: str) -> list[str]:
 
 def _with_way_out(report: SyncReport, sweep_root: Path, tracking_uri: str) -> SyncReport:
     if not report.unsent:
-        return report
+        return replace(report, message="")
     way_out = shlex.join(["python", *_command(sweep_root, tracking_uri)[1:]])
-    return replace(report, message=f"{report.message}; {report.unsent} not sent, send them with `{way_out}`")
+    told = f"{report.message}; {report.unsent} runs, boards or models are not sent, send them with `{way_out}`"
+    return replace(report, message=told)
 
 
 def _wait(seconds: float, stop: Callable[[], bool]) -> None:
@@ -173,7 +204,8 @@ def _wait(seconds: float, stop: Callable[[], bool]) -> None:
         time.sleep(0.2)
 
 
-def _driver_is_at_work(paths: SweepPaths) -> bool:
+def driver_is_at_work(paths: SweepPaths) -> bool:
+    """Whether a process holds the sweep's lock."""
     if not paths.lock.is_file():
         return False
     with paths.lock.open("r") as file:
@@ -190,8 +222,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tracking-uri", help="default: the mlflow.db beside the sweep's folder")
     parser.add_argument("--follow", action="store_true", help="go on until the sweep is finished and sent")
     parser.add_argument("--parent", type=int, help="with --follow: end when this process is gone")
-    parser.add_argument("--final", action="store_true", help="the driver has ended its work")
-    parser.add_argument("--limit", type=float, help="begin no further run after so many seconds")
+    parser.add_argument("--closing", type=float, metavar="SECONDS", help="the driver has just ended; send the rest")
     return parser.parse_args(argv)
 
 
@@ -210,15 +241,19 @@ def _follow_until_told(given: argparse.Namespace) -> SyncReport:
     return sync(given.sweep, given.tracking_uri, final=True)  # nobody else is left to close what the driver ran
 
 
+def _carried_out(given: argparse.Namespace) -> SyncReport:
+    if given.follow:
+        return _follow_until_told(given)
+    paths = SweepPaths(given.sweep)
+    if given.closing is not None:
+        return close(paths.root, given.tracking_uri or default_tracking_uri(paths.root), given.closing)
+    return sync(paths.root, given.tracking_uri, final=not driver_is_at_work(paths))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0 when everything was sent, 1 otherwise; the report is the last line of the output, as JSON."""
-    given = _arguments(argv)
     try:
-        if given.follow:
-            report = _follow_until_told(given)
-        else:
-            final = given.final or not _driver_is_at_work(SweepPaths(given.sweep))
-            report = sync(given.sweep, given.tracking_uri, final=final, limit_seconds=given.limit)
+        report = _carried_out(_arguments(argv))
     except ChembenchError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

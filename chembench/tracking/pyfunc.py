@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas
-from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc import save_model
@@ -17,7 +16,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, Schema
 
 from chembench.errors import DataError
-from chembench.tracking.store import at_the_border
+from chembench.tracking.store import Store, at_the_border
 
 REQUIREMENTS = (
     "mlflow",
@@ -102,11 +101,11 @@ def canonical_smiles(smiles: list[str]) -> list[str]:
 
 
 @at_the_border
-def log_fitted_model(client: MlflowClient, experiment: str, run_id: str, folder: Path, *, name: str) -> str:
+def log_fitted_model(store: Store, experiment: str, run_id: str, folder: Path, *, name: str) -> str:
     """Store a fitted model on its run, once.
 
     Args:
-        client: of the store that has the run.
+        store: that has the run.
         experiment: id of the run's experiment.
         run_id: the run that fitted it.
         folder: the model's folder, as `FittedModel` writes it.
@@ -120,10 +119,10 @@ def log_fitted_model(client: MlflowClient, experiment: str, run_id: str, folder:
     """
     from chembench.training.fitted import FittedModel
 
-    targets = FittedModel.load(folder).target_names
+    client, targets = store.client, FittedModel.load(folder).target_names
     there = client.search_logged_models([experiment], filter_string=f"name = '{name}'")
     made = next((model for model in there if model.source_run_id == run_id), None)
-    if made is not None and str(made.status) == "READY":
+    if made is not None and store.has_model(made.model_uri):
         return str(made.model_uri)
     if made is None:
         made = client.create_logged_model(experiment, name=name, source_run_id=run_id, model_type="chembench")
@@ -131,7 +130,8 @@ def log_fitted_model(client: MlflowClient, experiment: str, run_id: str, folder:
         target = Path(place) / "model"
         _save(folder, target, targets, Model(run_id=run_id, model_id=made.model_id))
         client.log_model_artifacts(made.model_id, str(target))
-    client.finalize_logged_model(made.model_id, "READY")
+    if str(made.status) != "READY":
+        client.finalize_logged_model(made.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
     return str(made.model_uri)
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import platform
 import shlex
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from chembench.paths import RunPaths, SweepPaths
+from chembench.config import digest_of
+from chembench.paths import RunPaths, SweepPaths, read_json
 from chembench.specs import BaselineSpec, PretrainSpec, TrialSpec
 from chembench.sweep.ledger import ItemRecord, SweepState
+from chembench.sweep.winners import winners
+from chembench.tracking.curves import Point, finite, points
 
 Group = Literal["pretrain", "regression", "classification"]
 """One MLflow experiment of a sweep: ``<sweep>/<group>``."""
@@ -35,6 +38,8 @@ SCORES: Mapping[Group, tuple[str, ...]] = {
 """Scores a tracker shows; what else an outcome holds stays in its ``result.json``."""
 COSTS = ("wall_seconds", "device_hours", "peak_memory_mib")
 SIZES = ("parameters", "trainable_parameters")
+MAY_GROW = ("search.trials", "confirm.head_seeds", "confirm.pretrain_seeds", "confirm.splits")
+"""Settings of a sweep that may be raised later. MLflow never changes a parameter, so they are tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +50,6 @@ class DataInput:
     digest: str
     context: Literal["training", "labels", "test"]
     profile: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """The metrics of one epoch."""
-
-    epoch: int
-    at_ms: int
-    values: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +69,21 @@ class RunRecord:
     """Final ones: ``best/...``, ``test/...``, ``cost/...``."""
     inputs: tuple[DataInput, ...] = ()
     artifacts: tuple[Path, ...] = ()
+    boards: tuple[Path, ...] = ()
     curves: Path | None = None
     pretrained: str | None = None
     """Uid of the pre-training this run starts from."""
+    is_sweep: bool = False
+    """The sweep's own run, above those of its items."""
 
     @property
     def is_over(self) -> bool:
         return self.status != "running"
+
+    def digest(self, links: Mapping[str, str]) -> str:
+        """A name for everything that MLflow should say of this run, but for times, curves and contents of files."""
+        names = [path.name for path in self.artifacts]
+        return digest_of([self.status, dict(self.tags), dict(links), dict(self.params), dict(self.metrics), names])
 
 
 def group_of(item: ItemRecord) -> Group:
@@ -102,9 +106,24 @@ def records(state: SweepState, paths: SweepPaths, *, final: bool) -> Iterator[Ru
         final: no driver is at work: what has not ended was interrupted.
     """
     order = {group: place for place, group in enumerate(SCORES)}
+    best = {uid: task for task, uid in winners(state).items()} if state.finished else {}
+    common = _sweep_tags(state, paths)
     for item in sorted(state.items.values(), key=lambda item: order[group_of(item)]):
         if item.attempt > 0:
-            yield _item_record(state, item, paths.run(item.uid, item.attempt), final)
+            status = _status(item, final or state.finished)
+            tags = common | _item_tags(item, status) | _choice_tags(item, best.get(item.uid, "none"))
+            yield _item_record(state, item, paths, status, tags)
+
+
+def sweep_id(paths: SweepPaths) -> str:
+    """Tells a sweep from others of its name, such as an earlier one in the same folder: its ledger's first line."""
+    with paths.ledger.open("rb") as file:
+        return hashlib.sha256(file.readline()).hexdigest()[:12]
+
+
+def folder_name(paths: SweepPaths) -> str:
+    """Tells the sweep's folder from all others, also on other machines."""
+    return digest_of([platform.node(), str(paths.root)])
 
 
 def parent_uid(sweep: str, group: Group) -> str:
@@ -115,11 +134,17 @@ def parent_uid(sweep: str, group: Group) -> str:
 def parent_record(state: SweepState, paths: SweepPaths, group: Group, *, final: bool) -> RunRecord:
     """The sweep itself, as the run under which the items of ``group`` are nested."""
     status: RunStatus = "finished" if state.finished else "interrupted" if final else "running"
-    tags = _sweep_tags(state) | {
+    settings = _text(flat(state.header.get("space", {})), MAX_PARAMS + len(MAY_GROW))
+    begun, files = _begun_ms(state), boards(paths, group)
+    tags = _sweep_tags(state, paths) | {
         "chembench.trial_uid": parent_uid(state.name, group),
         "chembench.kind": "sweep",
         "chembench.status": status,
         "chembench.attempt": "1",
+        "chembench.folder": folder_name(paths),
+        "chembench.boards": digest_of_files(files),
+        **{f"chembench.version.{name}": str(v) for name, v in state.header.get("versions", {}).items()},
+        **{f"chembench.{name}": settings.pop(name) for name in MAY_GROW if name in settings},
     }
     if state.header.get("command"):
         tags["chembench.command"] = shlex.join(state.header["command"])[:NOTE_LENGTH]
@@ -129,11 +154,13 @@ def parent_record(state: SweepState, paths: SweepPaths, group: Group, *, final: 
         name=state.name,
         attempt=1,
         status=status,
-        started_ms=round(state.header["at"] * 1000) if "at" in state.header else _mtime_ms(paths.space),
-        ended_ms=_mtime_ms(paths.ledger),
+        started_ms=begun,
+        ended_ms=max(begun, _mtime_ms(paths.ledger, begun)),
         tags=tags,
-        params=_text(flat(state.header.get("space", {}))),
+        params=dict(list(settings.items())[:MAX_PARAMS]),
         artifacts=tuple(path for path in (paths.space, paths.environment) if path.is_file()),
+        boards=files,
+        is_sweep=True,
     )
 
 
@@ -145,29 +172,19 @@ def boards(paths: SweepPaths, group: Group) -> tuple[Path, ...]:
 
 
 def digest_of_files(files: tuple[Path, ...]) -> str:
-    """A name for the contents of ``files``."""
+    """A name for the contents of ``files``; empty if there is none."""
+    if not files:
+        return ""
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:12]
 
 
-def points(record: RunRecord, after_epoch: int = -1) -> list[Point]:
-    """The epochs behind ``after_epoch`` that stand in the spool; a line that is still being written is left out."""
-    if record.curves is None or not record.curves.is_file():
-        return []
+def points_of(record: RunRecord) -> list[Point]:
+    """The epochs that stand in the spool of one item."""
     shown = {"train/loss", "valid/loss", "valid/objective", *(f"valid/{name}" for name in SCORES[record.group])}
-    found = []
-    for line in record.curves.read_bytes().splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            break
-        entry = json.loads(line)
-        epoch = int(entry["epoch"])
-        if epoch > after_epoch:
-            entry["valid/objective"] = entry.get("objective")
-            values = _finite({key: value for key, value in entry.items() if key in shown})
-            found.append(Point(epoch, round(float(entry["at"]) * 1000), values))
-    return found
+    return points(record.curves, shown, record.started_ms) if record.curves else []
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -181,10 +198,11 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _item_record(state: SweepState, item: ItemRecord, folder: RunPaths, final: bool) -> RunRecord:
-    status = _status(item, final)
-    started_ms, ended_ms = _interval(item, folder)
-    group = group_of(item)
+def _item_record(
+    state: SweepState, item: ItemRecord, paths: SweepPaths, status: RunStatus, tags: Mapping[str, str]
+) -> RunRecord:
+    folder, group = paths.run(item.uid, item.attempt), group_of(item)
+    started_ms, ended_ms = _interval(item, paths, _begun_ms(state))
     return RunRecord(
         uid=item.uid,
         group=group,
@@ -193,7 +211,7 @@ def _item_record(state: SweepState, item: ItemRecord, folder: RunPaths, final: b
         status=status,
         started_ms=started_ms,
         ended_ms=ended_ms,
-        tags=_sweep_tags(state) | _item_tags(item, status),
+        tags=tags,
         params=_text(_params(item)),
         metrics=_final_metrics(item, group) if item.is_final else {},
         inputs=_inputs(state, item),
@@ -206,13 +224,19 @@ def _item_record(state: SweepState, item: ItemRecord, folder: RunPaths, final: b
 def _status(item: ItemRecord, final: bool) -> RunStatus:
     if item.is_final:
         return item.status  # type: ignore[return-value]  # one of finished, pruned, failed
-    return "interrupted" if final else "running"
+    return "interrupted" if final or item.superseded else "running"
 
 
-def _sweep_tags(state: SweepState) -> dict[str, str]:
-    versions = {f"chembench.version.{name}": str(v) for name, v in state.header.get("versions", {}).items()}
-    source = {"mlflow.source.name": "chembench sweep", "mlflow.source.type": "LOCAL"}
-    return {"chembench.sweep": state.name, "chembench.space": state.space_digest} | source | versions
+def _sweep_tags(state: SweepState, paths: SweepPaths) -> dict[str, str]:
+    own = {"chembench.sweep": state.name, "chembench.sweep_id": sweep_id(paths), "chembench.space": state.space_digest}
+    return own | {"mlflow.source.name": "chembench sweep", "mlflow.source.type": "LOCAL"}
+
+
+def _choice_tags(item: ItemRecord, winner_of: str) -> dict[str, str]:
+    """Of confirm runs: whether their recipe stands no longer, and for which task they win."""
+    if item.kind != "confirm":
+        return {}
+    return {"chembench.superseded": str(item.superseded).lower(), "chembench.winner_of": winner_of}
 
 
 def _item_tags(item: ItemRecord, status: RunStatus) -> dict[str, str]:
@@ -268,17 +292,12 @@ def _params(item: ItemRecord) -> dict[str, Any]:
     return spec | {key: facts[key] for key in SIZES if facts.get(key) is not None}
 
 
-def _text(params: Mapping[str, Any]) -> dict[str, str]:
+def _text(params: Mapping[str, Any], most: int = MAX_PARAMS) -> dict[str, str]:
     """Parameters as MLflow keeps them; the first hundred, in order, which only a very large space exceeds."""
     texts = {
         key: value if isinstance(value, str) else json.dumps(value) for key, value in params.items() if value != {}
     }
-    return {key: text[:6000] for key, text in list(texts.items())[:MAX_PARAMS] if text}
-
-
-def _finite(values: Mapping[str, Any]) -> dict[str, float]:
-    numbers = {key: float(value) for key, value in values.items() if isinstance(value, int | float)}
-    return {key: value for key, value in numbers.items() if math.isfinite(value)}
+    return {key: text[:6000] for key, text in list(texts.items())[:most] if text}
 
 
 def _final_metrics(item: ItemRecord, group: Group) -> dict[str, float]:
@@ -290,7 +309,7 @@ def _final_metrics(item: ItemRecord, group: Group) -> dict[str, float]:
     if item.kind in ("confirm", "baseline"):
         found |= {f"test/{name}": outcome.metrics.get(f"test/{name}") for name in SCORES[group]}
     found |= {f"cost/{name}": outcome.measured.get(name) for name in COSTS}
-    return _finite(found)
+    return finite(found)
 
 
 def _inputs(state: SweepState, item: ItemRecord) -> tuple[DataInput, ...]:
@@ -315,19 +334,42 @@ def _artifacts(item: ItemRecord, folder: RunPaths) -> tuple[Path, ...]:
     return tuple(path for path in wanted if path.is_file())
 
 
-def _interval(item: ItemRecord, folder: RunPaths) -> tuple[int, int]:
-    """Start and end in milliseconds, as measured; of an attempt that was lost, when its files were written."""
+def _interval(item: ItemRecord, paths: SweepPaths, begun_ms: int) -> tuple[int, int]:
+    """Start of the first attempt and end of the last one in milliseconds; a clock set back leaves them in order."""
+    folder = paths.run(item.uid, item.attempt)
     measured = item.outcome.measured if item.outcome and item.outcome.attempt == item.attempt else {}
-    if {"started_at", "ended_at"} <= measured.keys():
-        return round(float(measured["started_at"]) * 1000), round(float(measured["ended_at"]) * 1000)
-    started = _mtime_ms(folder.spec)
-    written = [path for path in (folder.result, folder.error, folder.curves) if path.is_file()]
-    return started, max([started, *(_mtime_ms(path) for path in written)])
+    first = measured if item.attempt == 1 else _measured(paths.run(item.uid, 1))
+    started = _measured_ms(first, "started_at")
+    if started is None:
+        started = _mtime_ms(paths.run(item.uid, 1).spec, begun_ms)
+    ended = _measured_ms(measured, "ended_at")
+    if ended is None:
+        ended = max(_mtime_ms(path, started) for path in (folder.result, folder.error, folder.curves))
+    return started, max(started, ended)
 
 
-def _mtime_ms(path: Path) -> int:
-    """When ``path`` was written; now, if it is not there yet."""
+def _measured(folder: RunPaths) -> Mapping[str, Any]:
+    """What an earlier attempt measured, if it left a result."""
+    try:
+        result = read_json(folder.result)
+    except (OSError, ValueError):
+        return {}
+    measured = result.get("measured") if isinstance(result, dict) else None
+    return measured if isinstance(measured, dict) else {}
+
+
+def _measured_ms(measured: Mapping[str, Any], name: str) -> int | None:
+    value = measured.get(name)
+    return round(float(value) * 1000) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _begun_ms(state: SweepState) -> int:
+    return round(float(state.header.get("at", 0.0)) * 1000)
+
+
+def _mtime_ms(path: Path, otherwise: int) -> int:
+    """When ``path`` was written; ``otherwise`` if it is not there."""
     try:
         return round(path.stat().st_mtime * 1000)
     except FileNotFoundError:
-        return round(time.time() * 1000)
+        return otherwise

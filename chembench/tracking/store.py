@@ -5,27 +5,28 @@ MLflow is imported at the first call. Nothing here uses its global state (active
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
-from chembench.errors import ChembenchError
 from chembench.paths import written_whole
+from chembench.tracking.border import TrackingError, border
+from chembench.tracking.curves import Point
+from chembench.tracking.places import SQLITE, artifact_root, local_path, network_file_system, sqlite_file
 from chembench.tracking.sent import Seen, turn
-from chembench.tracking.spool import DataInput, Point, RunRecord
+from chembench.tracking.spool import DataInput, RunRecord
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
-Args = ParamSpec("Args")
-Result = TypeVar("Result")
+at_the_border = border("mlflow")
 
-SQLITE = "sqlite:///"
 METRICS_PER_CALL = 500
 MLFLOW_STATUS = {
     "running": "RUNNING",
@@ -37,24 +38,23 @@ MLFLOW_STATUS = {
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the default blocks one call for four minutes when the server is down
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # seconds of silence; 120 by default
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
 
-class TrackingError(ChembenchError):
-    """MLflow cannot be reached or refused something; never raised out of `chembench.tracking`."""
-
-
 @contextmanager
 def quiet_mlflow() -> Iterator[None]:
-    """MLflow without retries, telemetry, progress bars and log lines; the environment is put back afterwards."""
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    """MLflow without retries, telemetry, progress bars and log lines, but for what the user has set.
+
+    The environment is put back afterwards.
+    """
+    ours = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(ours)
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
@@ -62,46 +62,20 @@ def quiet_mlflow() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in ours:
+            os.environ.pop(name, None)
 
 
-def at_the_border(call: Callable[Args, Result]) -> Callable[Args, Result]:
-    """``call``, whose failures are all `TrackingError`.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A run as MLflow has it."""
 
-    MLflow's stores, plugins and their drivers raise whatever they like, and tracking must not fail a sweep.
-    """
-
-    @functools.wraps(call)
-    def checked(*args: Args.args, **kwargs: Args.kwargs) -> Result:
-        try:
-            return call(*args, **kwargs)
-        except TrackingError:
-            raise
-        except Exception as error:
-            lines = str(error).strip().splitlines()
-            told = lines[0][:300] if lines else "no reason"
-            raise TrackingError(f"mlflow failed in '{call.__name__}' with {type(error).__name__}: {told}") from error
-
-    return checked
-
-
-def sqlite_file(tracking_uri: str) -> Path | None:
-    """The database file of a ``sqlite:///`` URI; none for other stores."""
-    if not tracking_uri.startswith(SQLITE):
-        return None
-    return Path(tracking_uri.removeprefix(SQLITE).partition("?")[0])
-
-
-def artifact_root(tracking_uri: str, home: Path) -> Path | None:
-    """Where artifacts lie when no server keeps them: beside the database, otherwise in ``home``; never in the cwd."""
-    if tracking_uri.startswith(("http://", "https://", "databricks")):
-        return None
-    database = sqlite_file(tracking_uri)
-    return (database.parent if database else home).resolve() / "mlartifacts"
+    uid: str
+    seen: Seen
+    parent: str
+    """Id of the run it is nested under; empty if there is none."""
+    artifacts: str
+    """URI of its folder of files."""
 
 
 class Store:
@@ -112,56 +86,79 @@ class Store:
         self._artifacts = artifacts
 
     @at_the_border
-    def experiment(self, name: str) -> str:
-        """Id of the experiment ``name``, which is created if need be."""
+    def experiment(self, name: str) -> tuple[str, bool]:
+        """Id of the experiment ``name``, which is created if need be, and whether it was."""
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            place = (self._artifacts / name).as_uri() if self._artifacts else None
-            return str(self.client.create_experiment(name, artifact_location=place))
+            place = self.files_of(name)
+            return str(self.client.create_experiment(name, artifact_location=place.as_uri() if place else None)), True
         if found.lifecycle_stage != "active":
             raise TrackingError(
                 f"an mlflow experiment must not be in the bin to be written to, '{name}' is; "
                 f"restore it with `mlflow experiments restore --experiment-id {found.experiment_id}`"
             )
-        return str(found.experiment_id)
+        return str(found.experiment_id), False
+
+    def files_of(self, name: str) -> Path | None:
+        """Where the files of an experiment belong; none where a server keeps them."""
+        return self._artifacts / name if self._artifacts else None
 
     @at_the_border
-    def find(self, experiment: str, sweep: str, uid: str) -> Seen | None:
-        """The run that carries the tag ``chembench.trial_uid``, if there is one."""
-        wanted = f"tags.`chembench.trial_uid` = '{uid}' and tags.`chembench.sweep` = '{sweep}'"
-        runs = self.client.search_runs([experiment], wanted, max_results=1, order_by=["attributes.start_time ASC"])
-        if not runs:
-            return None
-        tags, info = runs[0].data.tags, runs[0].info
-        status = tags.get("chembench.status", "")
-        told = status if info.status == MLFLOW_STATUS.get(status) else "unknown"
-        attempt = int(tags.get("chembench.attempt", 0))
-        extras = tags.get("chembench.boards", "") or tags.get("chembench.model", "")
-        return Seen(info.run_id, attempt, told, extras=extras, is_whole=False)
+    def known_experiment(self, name: str) -> tuple[str, str] | None:
+        """Id of the experiment ``name`` and where it keeps its files; none if it is not there."""
+        found = self.client.get_experiment_by_name(name)
+        return (str(found.experiment_id), str(found.artifact_location)) if found is not None else None
+
+    @at_the_border
+    def runs(self, experiment: str, **tags: str) -> list[Found]:
+        """Every run with these values of its tags ``chembench.*``; of one uid the oldest first."""
+        wanted = " and ".join(f"tags.`chembench.{name}` = '{value}'" for name, value in tags.items())
+        return self._search(experiment, wanted)
+
+    @at_the_border
+    def running_below(self, experiment: str, parent: str) -> list[Found]:
+        """The run ``parent`` and those nested under it, as far as they are said to be running."""
+        nested = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
+        itself = f"attributes.run_id = '{parent}' and attributes.status = 'RUNNING'"
+        return [*self._search(experiment, nested), *self._search(experiment, itself)]
+
+    def _search(self, experiment: str, wanted: str) -> list[Found]:
+        found: list[Found] = []
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [experiment], wanted, max_results=1000, order_by=["attributes.start_time ASC"], page_token=token
+            )
+            found += [_found(run) for run in page]
+            token = page.token
+            if not token:
+                return found
 
     @at_the_border
     def create(self, experiment: str, record: RunRecord, tags: Mapping[str, str]) -> str:
-        """A new run for ``record``, still running; its id."""
+        """A new run for ``record``, still running; its id. It has no digest until everything else is written."""
         born = {**tags, "chembench.status": "running"}
+        born.pop("chembench.digest", None)
         run = self.client.create_run(experiment, start_time=record.started_ms, tags=born, run_name=record.name)
         return str(run.info.run_id)
 
     @at_the_border
     def write(self, run_id: str, points: Sequence[Point], tags: Mapping[str, str], params: Mapping[str, str]) -> None:
-        """Add metrics, tags and parameters; sending the same again changes nothing."""
+        """Add parameters, metrics and, at the very last, tags; sending the same again changes nothing."""
         from mlflow.entities import Metric, Param, RunTag
 
         metrics = [
             Metric(key, value, point.at_ms, point.epoch) for point in points for key, value in point.values.items()
         ]
+        while len(metrics) > METRICS_PER_CALL:
+            self.client.log_batch(run_id, metrics[:METRICS_PER_CALL])
+            del metrics[:METRICS_PER_CALL]
         self.client.log_batch(
             run_id,
-            metrics[:METRICS_PER_CALL],
+            metrics,
             [Param(key, value) for key, value in params.items()],
             [RunTag(key, value) for key, value in tags.items()],
         )
-        for start in range(METRICS_PER_CALL, len(metrics), METRICS_PER_CALL):
-            self.client.log_batch(run_id, metrics[start : start + METRICS_PER_CALL])
 
     @at_the_border
     def write_inputs(self, run_id: str, inputs: Sequence[DataInput]) -> None:
@@ -185,11 +182,17 @@ class Store:
             self.client.log_artifact(run_id, str(file), folder)
 
     @at_the_border
-    def epochs(self, run_id: str) -> frozenset[int]:
-        """Epochs of which a run has metrics already."""
+    def has_model(self, place: str) -> bool:
+        """Whether the model ``models:/<id>`` is whole, as far as it can be told without fetching it."""
+        model = self.client.get_logged_model(place.rpartition("/")[2])
+        folder = local_path(str(model.artifact_location))
+        return str(model.status) == "READY" and (folder is None or (folder / "MLmodel").is_file())
+
+    @at_the_border
+    def written(self, run_id: str) -> frozenset[tuple[str, int, float]]:
+        """Metrics that a run has already: key, step and value."""
         keys = self.client.get_run(run_id).data.metrics
-        per_epoch = [key for key in keys if key.startswith(("train/", "valid/"))]
-        return frozenset(m.step for key in per_epoch[:1] for m in self.client.get_metric_history(run_id, key))
+        return frozenset((key, m.step, m.value) for key in keys for m in self.client.get_metric_history(run_id, key))
 
     @at_the_border
     def reopen(self, run_id: str) -> None:
@@ -200,6 +203,24 @@ class Store:
     def close(self, run_id: str, status: str, ended_ms: int) -> None:
         """End a run; the last call for it, so that a run that shows as ended is whole."""
         self.client.set_terminated(run_id, MLFLOW_STATUS[status], ended_ms)
+
+    @at_the_border
+    def bin(self, run_id: str) -> None:
+        """Move a run to MLflow's bin, from where it can be restored."""
+        self.client.delete_run(run_id)
+
+
+def _found(run: Run) -> Found:
+    tags, info = run.data.tags, run.info
+    told = tags.get("chembench.status", "")
+    seen = Seen(
+        run_id=str(info.run_id),
+        attempt=int(tags.get("chembench.attempt", 0)),
+        status=told if info.status == MLFLOW_STATUS.get(told) else "unknown",
+        digest=tags.get("chembench.digest", ""),
+        model=tags.get("chembench.model", ""),
+    )
+    return Found(tags.get("chembench.trial_uid", ""), seen, tags.get("mlflow.parentRunId", ""), str(info.artifact_uri))
 
 
 @at_the_border
@@ -237,5 +258,6 @@ def _create_database(database: Path, artifacts: Path) -> None:
         with written_whole(database) as part:
             made = SqlAlchemyStore(f"{SQLITE}{part}", artifacts.as_uri())  # type: ignore[no-untyped-call]
             made.engine.dispose()
-            with closing(sqlite3.connect(part)) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")
+            if network_file_system(database) is None:
+                with closing(sqlite3.connect(part)) as connection:
+                    connection.execute("PRAGMA journal_mode=WAL")

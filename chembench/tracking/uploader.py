@@ -1,11 +1,16 @@
-"""Brings one MLflow store up to date with one sweep, in passes that may be cut, repeated or lost at any point."""
+"""Brings one MLflow store up to date with one sweep, in passes that may be cut, repeated or lost at any point.
+
+A run carries the digest of what was sent as a tag that is written after everything else, and is ended last: whatever
+was cut shows, and is sent again. Where it is not certain that every request was answered, the store is asked for all
+runs of the sweep first; a run that a late request created a second time is moved to MLflow's bin then.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +18,12 @@ from chembench.errors import ChembenchError
 from chembench.paths import SweepPaths
 from chembench.sweep.ledger import SweepState
 from chembench.tracking import spool
+from chembench.tracking.border import TrackingError
+from chembench.tracking.curves import Point
+from chembench.tracking.inventory import take_inventory
 from chembench.tracking.sent import Seen, SentFile, only_one
-from chembench.tracking.store import Store, TrackingError, open_store
+from chembench.tracking.store import Store, open_store
+from chembench.tracking.wanted import Wanted
 
 FAILURES_IN_A_ROW = 3
 """After so many the store is taken to be gone, and the pass ends: each further call could wait for its timeout."""
@@ -32,25 +41,25 @@ class SyncReport:
     """Empty when everything was sent, otherwise why not, in one sentence."""
 
 
-@dataclass(slots=True)
-class _Experiment:
-    """One experiment that is open for writing."""
-
-    id: str
-    parent: str
-    """Run id of the sweep's own run."""
-    is_fresh: bool
-    """The parent was created in this pass, hence it has no child that could be found."""
-
-
 class Uploader:
     """Sends a sweep to a store; keeps the connection from pass to pass."""
 
-    def __init__(self, paths: SweepPaths, tracking_uri: str) -> None:
+    def __init__(self, paths: SweepPaths, tracking_uri: str, *, verify: bool = False) -> None:
+        """Prepare; nothing is asked yet.
+
+        Args:
+            paths: the sweep's folder.
+            tracking_uri: any URI MLflow knows.
+            verify: ask the store for every run, whatever was noted.
+        """
         self._paths = paths
         self._uri = tracking_uri
-        self._store: Store | None = None
-        self._experiments: dict[spool.Group, _Experiment] = {}
+        self._verify = verify
+        self._is_certain = False
+        """What is noted was held against the store, or need not be."""
+        self._answered = True
+        """No request has failed in this process; one that has may be carried out yet."""
+        self._link: _Link | None = None
         self._failures: Counter[str] = Counter()
 
     def bring_up_to_date(self, state: SweepState, *, final: bool, stop: Callable[[], bool]) -> SyncReport:
@@ -62,198 +71,205 @@ class Uploader:
             stop: asked between two runs; true cuts the pass.
         """
         with only_one(self._paths.sending) as is_free:
-            sent = SentFile(self._paths.sent, self._uri)
+            wanted = Wanted(self._paths, state, SentFile(self._paths.sent, self._uri), final)
             if not is_free:
-                return SyncReport(
-                    0, self._unsent(state, sent, final), "another process is sending this sweep to mlflow"
-                )
+                return SyncReport(0, wanted.unsent(), "another process is sending this sweep to mlflow")
             try:
-                store = self._store = self._store or open_store(self._uri, self._paths.root.parent)
-                one_pass = _Pass(store, self._paths, state, sent, final, self._experiments, self._failures)
-                one_pass.open_parents()
-            except TrackingError as error:
-                self._store, self._experiments = None, {}
-                return SyncReport(0, self._unsent(state, sent, final), str(error))
+                one_pass = self._pass(wanted)
+            except (TrackingError, OSError) as error:
+                self._answered, self._link = False, None
+                return SyncReport(0, wanted.unsent(), str(error))
             report = one_pass.run(stop)
+            self._answered &= not one_pass.failed
+            if self._answered:
+                wanted.sent.mark()
             if report.unsent and not report.sent:
-                self._store, self._experiments = None, {}
+                self._link = None
             return report
 
-    def _unsent(self, state: SweepState, sent: SentFile, final: bool) -> int:
-        records = list(spool.records(state, self._paths, final=final))
-        return len(records) - sent.count_sent({r.uid: (r.attempt, r.status) for r in records})
+    def _pass(self, wanted: Wanted) -> _Pass:
+        if self._link is None:
+            self._link = _Link(open_store(self._uri, self._paths.root.parent))
+        if not self._is_certain and (self._verify or not wanted.sent.is_whole):
+            _make_certain(self._link.store, wanted)
+        self._is_certain = True
+        self._link.open(wanted)
+        return _Pass(self._link, wanted, self._failures)
+
+
+def _make_certain(store: Store, wanted: Wanted) -> None:
+    """Note what the store holds instead of what was noted; end what nobody will end, bin what is there twice."""
+    inventory = take_inventory(store, wanted)
+    for run in inventory.twice:
+        store.bin(run.seen.run_id)
+    for run in inventory.dead:
+        store.close(run.seen.run_id, "interrupted", round(time.time() * 1000))
+    wanted.sent.replace(inventory.known)
+
+
+@dataclass(slots=True)
+class _Link:
+    """An open store with the experiments of one sweep."""
+
+    store: Store
+    experiments: dict[spool.Group, str] = field(default_factory=dict)
+    new: set[spool.Group] = field(default_factory=set)
+    """Experiments that were created here: what is not noted of them is not there."""
+
+    def open(self, wanted: Wanted) -> None:
+        """Find or create each experiment and the sweep's own run in it.
+
+        Raises:
+            TrackingError: if that fails; no item can be sent then.
+        """
+        for record in wanted.parents:
+            if record.group not in self.experiments:
+                self.experiments[record.group], is_new = self.store.experiment(wanted.experiment(record.group))
+                self.new |= {record.group} if is_new else set()
+            if not wanted.parent(record.group):
+                seen = self.ask(wanted, record) or self._created(record)
+                wanted.sent.add("", record.uid, seen)
+
+    def _created(self, record: spool.RunRecord) -> Seen:
+        run_id = self.store.create(self.experiments[record.group], record, record.tags)
+        return Seen(run_id, record.attempt, "running")
+
+    def ask(self, wanted: Wanted, record: spool.RunRecord) -> Seen | None:
+        """How far the run of ``record`` has come, by MLflow itself."""
+        if record.group in self.new:
+            return None
+        identity = {"sweep_id": spool.sweep_id(wanted.paths), "trial_uid": record.uid}
+        runs = self.store.runs(self.experiments[record.group], **identity)
+        noted = wanted.sent.run_ids()
+        for run in (runs := sorted(runs, key=lambda run: run.seen.run_id not in noted))[1:]:
+            self.store.bin(run.seen.run_id)
+        return runs[0].seen if runs else None
 
 
 @dataclass(slots=True)
 class _Pass:
     """One pass: everything it needs, and what it got done."""
 
-    store: Store
-    paths: SweepPaths
-    state: SweepState
-    sent: SentFile
-    final: bool
-    experiments: dict[spool.Group, _Experiment]
+    link: _Link
+    wanted: Wanted
     failures: Counter[str]
+    """Job -> how often it failed in this process."""
     changed: int = 0
     problem: str = ""
-
-    def open_parents(self) -> None:
-        """Find or create each experiment and the sweep's own run in it.
-
-        Raises:
-            TrackingError: if that fails; no item can be sent then.
-        """
-        for group in spool.groups_of(self.state):
-            record = spool.parent_record(self.state, self.paths, group, final=self.final)
-            known = self.experiments.get(group)
-            if known is None:
-                self.experiments[group] = self._open_experiment(group, record)
-            else:
-                known.is_fresh = False
-            self._reopen_parent(self.experiments[group], record)
+    failed: set[str] = field(default_factory=set)
 
     def run(self, stop: Callable[[], bool]) -> SyncReport:
-        """Send every run, then the served models, the boards and the state of the sweep itself."""
+        """Send the sweep's own runs, every item and the served models; what has ended closes last."""
         jobs = sorted(self._jobs(), key=lambda job: self.failures[job[0]])  # what was refused must not block the rest
-        left, in_a_row = len(jobs), 0
+        in_a_row = 0
         for name, job in jobs:
             if stop():
                 self.problem = self.problem or "sending to mlflow was stopped before its end"
                 break
             try:
                 job()
-                left, in_a_row = left - 1, 0
-            except TrackingError as error:
+                in_a_row = 0
+            except (TrackingError, OSError, ValueError) as error:
                 self.problem = self.problem or str(error)
                 self.failures[name] += 1
+                self.failed.add(name)
                 in_a_row += 1
                 if in_a_row == FAILURES_IN_A_ROW:
                     break
-        return SyncReport(self.changed, left, self.problem)
+        return SyncReport(self.changed, self.wanted.unsent(self.failed), self.problem)
 
     def _jobs(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        for record in spool.records(self.state, self.paths, final=self.final):
+        wanted = self.wanted
+        for record in wanted.parents:
+            if not record.is_over:
+                yield record.uid, partial(self._send, record)
+        for record in wanted.items:
             yield record.uid, partial(self._send, record)
-        if self.state.finished:
-            from chembench.sweep.winners import winners
+        for task, record, folder in wanted.models():
+            yield f"model of {record.uid}", partial(self._serve, task, record, folder)
+        for record in wanted.parents:
+            if record.is_over:
+                yield record.uid, partial(self._send, record)
 
-            for task, uid in winners(self.state).items():
-                folder = self.paths.run(uid, self.state.items[uid].attempt).model
-                if folder.is_dir():
-                    yield f"model of {uid}", partial(self._serve, task, uid, folder)
-        for group in self.experiments:
-            yield spool.parent_uid(self.state.name, group), partial(self._close_parent, group)
-
-    def _open_experiment(self, group: spool.Group, record: spool.RunRecord) -> _Experiment:
-        experiment = self.store.experiment(f"{self.state.name}/{group}")
-        found = self.store.find(experiment, self.state.name, record.uid)
-        hint = self.sent.find("", record.uid)
-        if found is not None:
-            if hint is None or hint.run_id != found.run_id:
-                self.sent.add("", record.uid, found)
-            return _Experiment(experiment, found.run_id, is_fresh=False)
-        run_id = self.store.create(experiment, record, record.tags)
-        self.store.write(run_id, [], {}, record.params)
-        self.store.write_files(run_id, record.artifacts)
-        self.sent.add("", record.uid, Seen(run_id, 1, "running"))
-        return _Experiment(experiment, run_id, is_fresh=True)
-
-    def _reopen_parent(self, experiment: _Experiment, record: spool.RunRecord) -> None:
-        seen = self._parent_seen(record.uid)
-        if record.status == "running" and seen.status != "running":
-            self.store.reopen(experiment.parent)
-            self.store.write(experiment.parent, [], {"chembench.status": "running"}, {})
-            self.sent.add("", record.uid, seen.with_(status="running"))
-
-    def _parent_seen(self, uid: str) -> Seen:
-        seen = self.sent.find("", uid)
-        if seen is None:  # the file of hints was deleted between two passes
-            group = next(group for group in self.experiments if spool.parent_uid(self.state.name, group) == uid)
-            return Seen(self.experiments[group].parent, 1, "unknown", is_whole=False)
-        return seen
-
-    def _close_parent(self, group: spool.Group) -> None:
-        """Bring boards and status of the sweep's own run up to date."""
-        record = spool.parent_record(self.state, self.paths, group, final=self.final)
-        parent, seen = self.experiments[group].parent, self._parent_seen(record.uid)
-        files = spool.boards(self.paths, group)
-        digest = spool.digest_of_files(files) if files else ""
-        if digest != seen.extras:
-            self.store.write_files(parent, files, "leaderboards")
-            self.store.write(parent, [], {"chembench.boards": digest}, {})
-            seen = seen.with_(extras=digest)
-            self.sent.add("", record.uid, seen)
-        if record.is_over and seen.status != record.status:
-            self.store.write(parent, [], record.tags, {})
-            self.store.close(parent, record.status, round(time.time() * 1000))
-            self.sent.add("", record.uid, seen.with_(status=record.status))
+    def _seen(self, record: spool.RunRecord) -> Seen | None:
+        """What is noted of a run; what MLflow says, where nothing is noted or a request has failed."""
+        noted = self.wanted.find(record)
+        return noted if noted and not self.failures[record.uid] else self.link.ask(self.wanted, record) or noted
 
     def _send(self, record: spool.RunRecord) -> None:
-        """Create or continue the run of one item."""
-        experiment = self.experiments[record.group]
-        seen = self.sent.find(experiment.parent, record.uid)
-        if seen is None and not experiment.is_fresh:
-            seen = self.store.find(experiment.id, self.state.name, record.uid)
-        if seen and record.is_over and (seen.attempt, seen.status) == (record.attempt, record.status):
-            if not seen.is_whole:
-                self.sent.add(experiment.parent, record.uid, seen)
+        """Create or continue the run of one item, or of the sweep itself."""
+        seen, wanted = self._seen(record), self.wanted
+        is_said = wanted.is_sent(record, seen)
+        if seen and is_said and record.is_over:
             return
-        is_known = seen is not None and seen.is_whole and seen.attempt == record.attempt
+        epochs = spool.points_of(record)
+        last = max((point.epoch for point in epochs), default=-1)
+        if seen and is_said and seen.epoch is not None and last <= seen.epoch:
+            return
+        ended_ms = max([record.ended_ms, *(point.at_ms for point in epochs)])
+        finals = [Point(record.attempt - 1, ended_ms, record.metrics)] if record.metrics else []
+        run_id = self._running(record, seen)
+        new = self._missing(record, seen, epochs, finals)
+        if not is_said:
+            self._write(record, run_id, new, ended_ms)
+        elif new:
+            self.link.store.write(run_id, new, {}, {})
+        digest, model = record.digest(wanted.links(record)), seen.model if seen else ""
+        now = Seen(run_id, record.attempt, record.status, digest, last, model)
+        wanted.sent.add(wanted.above(record), record.uid, now)
+        self.changed += not record.is_sweep and (bool(new) or not is_said)
+
+    def _running(self, record: spool.RunRecord, seen: Seen | None) -> str:
+        """Id of the run, which is open for writing: one that shows as ended must be whole."""
+        store = self.link.store
         if seen is None:
-            seen = Seen(self.store.create(experiment.id, record, self._tags(record)), record.attempt, "running")
-            new = spool.points(record)
-        elif is_known:
-            new = spool.points(record, after_epoch=seen.epoch)
-            if not new and (record.status, seen.status) == ("running", "running"):
-                return
-        else:
-            there = self.store.epochs(seen.run_id)
-            new = [point for point in spool.points(record) if point.epoch not in there]
+            tags = {**record.tags, **self.wanted.links(record)}
+            return store.create(self.link.experiments[record.group], record, tags)
         if seen.status != "running":
-            self.store.reopen(seen.run_id)
-        self._write(record, seen.run_id, new, is_known=is_known and seen.status == "running")
-        epoch = max([point.epoch for point in new], default=seen.epoch if is_known else -1)
-        self.sent.add(
-            experiment.parent,
-            record.uid,
-            Seen(seen.run_id, record.attempt, record.status, epoch, seen.extras),
-        )
-        self.changed += 1
+            store.reopen(seen.run_id)
+        return seen.run_id
 
-    def _write(self, record: spool.RunRecord, run_id: str, new: list[spool.Point], *, is_known: bool) -> None:
-        if not is_known:
-            self.store.write_inputs(run_id, record.inputs)
-        if not record.is_over:
-            self.store.write(run_id, new, {} if is_known else self._tags(record), {} if is_known else record.params)
-            return
-        last = spool.Point(0, record.ended_ms, record.metrics)
-        self.store.write(run_id, [*new, last], self._tags(record), record.params)
-        self.store.write_files(run_id, record.artifacts)
-        self.store.close(run_id, record.status, record.ended_ms)
-
-    def _tags(self, record: spool.RunRecord) -> dict[str, str]:
-        """The record's tags with the links to other runs, as far as those are known by now."""
-        tags = {**record.tags, "mlflow.parentRunId": self.experiments[record.group].parent}
-        home = self.experiments.get("pretrain")
-        if record.pretrained and home:
-            seen = self.sent.find(home.parent, record.pretrained)
-            tags |= {"chembench.pretrain_run_id": seen.run_id} if seen else {}
-        return tags
-
-    def _serve(self, task: str, uid: str, folder: Path) -> None:
-        """Log the winner's fitted model on its run, once."""
-        experiment = self.experiments[spool.group_of(self.state.items[uid])]
-        seen = self.sent.find(experiment.parent, uid)
+    def _missing(
+        self, record: spool.RunRecord, seen: Seen | None, epochs: list[Point], finals: list[Point]
+    ) -> list[Point]:
+        """What MLflow does not have of a run's metrics; it is asked where the notes do not tell."""
         if seen is None:
-            raise TrackingError(f"a model is served from a run in mlflow, that of '{uid}' was not sent; send again")
-        if seen.extras:
+            return [*epochs, *finals]
+        if seen.epoch is not None and seen.attempt == record.attempt and not self.failures[record.uid]:
+            return [*(point for point in epochs if point.epoch > seen.epoch), *finals]
+        points = [*epochs, *finals]
+        there = self.link.store.written(seen.run_id) if points else frozenset()
+        left = [replace(p, values={k: v for k, v in p.values.items() if (k, p.epoch, v) not in there}) for p in points]
+        return [point for point in left if point.values]
+
+    def _write(self, record: spool.RunRecord, run_id: str, points: list[Point], ended_ms: int) -> None:
+        """Everything of a run; what says that it is whole comes last."""
+        store, links = self.link.store, self.wanted.links(record)
+        if record.inputs:
+            store.write_inputs(run_id, record.inputs)
+        if record.is_over or record.is_sweep:
+            store.write_files(run_id, record.artifacts)
+            store.write_files(run_id, record.boards, "leaderboards")
+        tags = {**record.tags, **links, "chembench.digest": record.digest(links)}
+        store.write(run_id, points, tags, record.params)
+        if record.is_over:
+            store.close(run_id, record.status, ended_ms)
+
+    def _serve(self, task: str, record: spool.RunRecord, folder: Path) -> None:
+        """Log the winner's fitted model on its run, once."""
+        seen = self.wanted.find(record)
+        if seen is None:
+            raise TrackingError(
+                f"a model is served from a run in mlflow, that of '{record.uid}' was not sent; send again"
+            )
+        if seen.model:
             return
         try:
             from chembench.tracking.pyfunc import log_fitted_model
 
-            place = log_fitted_model(self.store.client, experiment.id, seen.run_id, folder, name=task)
+            experiment = self.link.experiments[record.group]
+            place = log_fitted_model(self.link.store, experiment, seen.run_id, folder, name=task)
         except ChembenchError as error:
             raise TrackingError(str(error)) from error
-        self.store.write(seen.run_id, [], {"chembench.model": place, "chembench.winner_of": task}, {})
-        self.sent.add(experiment.parent, uid, seen.with_(extras=place))
+        self.link.store.write(seen.run_id, [], {"chembench.model": place}, {})
+        self.wanted.sent.add(self.wanted.above(record), record.uid, seen.with_(model=place))

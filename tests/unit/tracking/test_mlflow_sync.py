@@ -23,8 +23,9 @@ from tracked_sweep import (
 
 from chembench.errors import ConfigError
 from chembench.tracking import mlflow_sync
-from chembench.tracking.mlflow_sync import default_tracking_uri, follow, sync, ui_command
-from chembench.tracking.store import MLFLOW_STATUS, Store, TrackingError
+from chembench.tracking.border import TrackingError
+from chembench.tracking.mlflow_sync import close, default_tracking_uri, follow, sync, ui_command
+from chembench.tracking.store import MLFLOW_STATUS, Store
 
 REGRESSION, CLASSIFICATION, PRETRAINING = "tiny/regression", "tiny/classification", "tiny/pretrain"
 
@@ -44,6 +45,7 @@ def test_items_are_nested_under_the_sweep_in_three_experiments(sweep, database, 
         assert parent.info.status == "RUNNING"
         assert parent.info.start_time == STARTED_AT * 1000
         assert parent.data.params == {"seed": "0", "grid.architecture": '["roberta"]'}
+        assert parent.data.tags["chembench.version.torch"] == "2.13.0"
         assert {run.data.tags["mlflow.parentRunId"] for run in by_uid.values()} == {parent.info.run_id}
 
 
@@ -72,7 +74,6 @@ def test_a_finished_trial_has_parameters_curves_tags_cost_and_inputs(sweep, data
         "status": "finished",
         "cause": "none",
         "device": "a processor",
-        "version.torch": "2.13.0",
     }
     assert {f"chembench.{key}": value for key, value in tags.items()}.items() <= run.data.tags.items()
     assert run.data.metrics["best/rmse"] == 1.5
@@ -117,8 +118,7 @@ def test_a_second_pass_creates_nothing(sweep, database, runs, client, forgotten)
     if forgotten:
         sweep.paths.sent.unlink()
     report = sync(sweep.paths.root, None, final=False)
-    assert report.unsent == 0
-    assert report.sent == (1 if forgotten else 0)  # how far the running one was sent is asked, and noted
+    assert (report.sent, report.unsent) == (0, 0)
     assert counted(runs) == {name: len(by_uid) for name, by_uid in before.items()}
     for uid, run in runs()[REGRESSION].items():
         assert run.info.run_id == before[REGRESSION][uid].info.run_id
@@ -232,8 +232,11 @@ def test_a_server_that_is_down_is_told_at_once_with_the_way_out(sweep):
     before = time.monotonic()
     report = sync(sweep.paths.root, "http://127.0.0.1:9", final=True)
     assert time.monotonic() - before < 5
-    assert (report.sent, report.unsent) == (0, 7)
-    assert "7 not sent, send them with `python -m chembench.tracking.mlflow_sync --sweep" in report.message
+    assert (report.sent, report.unsent) == (0, 10)
+    assert (
+        "10 runs, boards or models are not sent, send them with `python -m chembench.tracking.mlflow_sync --sweep"
+        in report.message
+    )
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
 
@@ -248,7 +251,7 @@ def test_one_refused_run_does_not_hold_up_the_others(sweep, database, runs, monk
     monkeypatch.setattr(Store, "create", refusing)
     report = sync(sweep.paths.root, None, final=False)
     assert (report.sent, report.unsent) == (6, 1)
-    assert report.message.startswith("mlflow refused it; ask why; 1 not sent")
+    assert report.message.startswith("mlflow refused it; ask why; 1 runs, boards or models are not sent")
     assert SEARCH.digest not in runs()[REGRESSION]
 
 
@@ -276,7 +279,7 @@ def test_two_uploaders_do_not_work_at_once(sweep, database):
     with only_one(sweep.paths.sending) as is_free:
         assert is_free
         report = sync(sweep.paths.root, None, final=False)
-    assert report.unsent == 7
+    assert report.unsent == 10
     assert "another process is sending this sweep" in report.message
 
 
@@ -297,8 +300,9 @@ def test_following_stops_when_told(sweep, database):
 
 
 def test_a_time_limit_cuts_the_pass(sweep, database):
-    report = sync(sweep.paths.root, None, final=False, limit_seconds=0.0)
-    assert (report.sent, report.message.split(";")[0]) == (0, "sending to mlflow was stopped before its end")
+    report = close(sweep.paths.root, database, limit_seconds=0.0)
+    assert (report.sent, report.unsent) == (0, 10)
+    assert report.message == "sending to mlflow was stopped before its end"
 
 
 def test_a_folder_without_sweep_is_a_clear_error(tmp_path, capsys):
@@ -348,6 +352,6 @@ def test_a_database_that_could_not_be_made_leaves_none_behind(sweep, monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(sqlalchemy_store.SqlAlchemyStore, "_initialize_store_state", broken)
         report = sync(sweep.paths.root, None, final=False)
-    assert report.unsent == 7
+    assert report.unsent == 10
     assert "no space left on device" in report.message
     assert not list(sweep.paths.root.parent.glob("*mlflow.db"))
