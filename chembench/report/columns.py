@@ -5,7 +5,7 @@ One schema serves every board, so that the CSV of all boards is one table.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,6 +48,7 @@ RECORD_COLUMNS = (
     "untuned",
     "recipe",
     "recipe_text",
+    "badges",
     "reason",
 )
 MEASURED_COLUMNS = ("device_hours", "pretrain_device_hours")
@@ -93,6 +94,7 @@ def _entry_record(entry: Entry) -> Record:
         "untuned": entry.untuned,
         "recipe": entry.recipe,
         "recipe_text": entry.recipe_text,
+        "badges": _joined(entry.badges),
     }
 
 
@@ -123,8 +125,18 @@ def _apart(line: Incomplete | PretrainIncomplete) -> Record:
         "status": "incomplete",
         "replicates": line.done,
         "replicates_expected": line.expected,
+        "badges": _joined(line.badges) if isinstance(line, Incomplete) else None,
         "reason": line.reason,
     }
+
+
+def _joined(badges: Sequence[str]) -> str | None:
+    return "; ".join(badges) or None
+
+
+def method_of(record: Record) -> str:
+    """The method of a line with its marks: ``*`` untuned, ``†`` badged; the notes say what for."""
+    return str(record["method"]) + ("*" if record["untuned"] else "") + ("†" if record["badges"] else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +173,7 @@ def shown(board: Leaderboard | PretrainBoard, section: TaskSection | None = None
         if name in SECONDARY[section.kind]
     )
     return (
-        Column("method", lambda r: str(r["method"]) + ("*" if r["untuned"] else ""), 0, "left"),
+        Column("method", method_of, 0, "left"),
         Column("RMSE" if section.kind == "regression" else "ROC-AUC", lambda r: with_half(r, "score", decimals), 0),
         Column("runs", _replicates, 1),
         Column("over", lambda r: str(r["varies"]), 5, "left"),

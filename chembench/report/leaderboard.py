@@ -23,6 +23,8 @@ SECONDARY: dict[TaskKind, tuple[str, ...]] = {
     "classification": ("pr_auc", "mcc"),
 }
 FOREST = "forest_ecfp4"
+RECIPE_CHANGED = "recipe changed after opening"
+"""Badge of a line whose recipe was chosen again, differently, after the test had been opened for the first one."""
 Better = Literal["higher", "lower"]
 BETTER: dict[TaskKind, Better] = {"regression": "lower", "classification": "higher"}
 
@@ -78,6 +80,8 @@ class Entry(Value):
     recipe: str | None = None
     recipe_text: str = ""
     untuned: bool = False
+    badges: tuple[str, ...] = ()
+    """What must be told with the score."""
 
 
 class Incomplete(Value):
@@ -87,6 +91,7 @@ class Incomplete(Value):
     done: int
     expected: int
     reason: str
+    badges: tuple[str, ...] = ()
 
 
 class TaskSection(Value):
@@ -192,7 +197,7 @@ def _section(rows: Sequence[ResultRow], design: Design, task: str) -> TaskSectio
     forest = next((c for c in candidates if c.name == FOREST and not c.missing), None)
     entries = [_entry(c, own, pretrainings, forest) for c in candidates if not c.missing]
     incomplete = [_incomplete(c, own) for c in candidates if c.missing]
-    if not design.cells and all(row.kind != "confirm" for row in own):
+    if not design.cells and all(row.kind != "confirm" or row.superseded for row in own):
         trials = [row for row in own if row.kind != "baseline"]
         incomplete.append(
             Incomplete(method="search", done=0, expected=len(design.replicates), reason=why_incomplete((), trials))
@@ -212,18 +217,13 @@ def _section(rows: Sequence[ResultRow], design: Design, task: str) -> TaskSectio
 
 
 def _methods(own: Sequence[ResultRow], design: Design) -> dict[str, list[ResultRow]]:
-    """Name of each line -> its test-opening rows. A cell whose test was opened for two recipes has two lines."""
-    groups: dict[tuple[str, str | None], list[ResultRow]] = {}
+    """Name of each line -> its test-opening rows, of the recipe that stands."""
+    lines: dict[str, list[ResultRow]] = {}
     for row in own:
-        if row.kind in ("confirm", "baseline"):
-            groups.setdefault((row.method, row.recipe), []).append(row)
-    opened = [method for method, _ in groups]
-    lines = {
-        method if opened.count(method) == 1 else f"{method}#{recipe}": group
-        for (method, recipe), group in groups.items()
-    }
+        if row.kind in ("confirm", "baseline") and not row.superseded:
+            lines.setdefault(row.method, []).append(row)
     if design.cells:
-        promised = {*design.cells, *(row.method for row in own)} - set(opened)
+        promised = {*design.cells, *(row.method for row in own)} - set(lines)
         lines |= {method: [] for method in promised}
     return dict(sorted(lines.items()))
 
@@ -300,7 +300,12 @@ def _entry(
         recipe=first.recipe,
         recipe_text=recipe_text(first.finetune),
         untuned=first.untuned,
+        badges=_badges(line.group),
     )
+
+
+def _badges(group: Sequence[ResultRow]) -> tuple[str, ...]:
+    return (RECIPE_CHANGED,) if any(row.recipe_changed for row in group) else ()
 
 
 def _mean_of(rows: Sequence[ResultRow], metric: str) -> float | None:
@@ -316,6 +321,7 @@ def _incomplete(line: _Candidate, own: Sequence[ResultRow]) -> Incomplete:
         done=len(line.rows),
         expected=len(line.expected),
         reason=why_incomplete(line.group, trials, sum(_score(row, "test") is None for row in line.group)),
+        badges=_badges(line.group),
     )
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chembench.paths import written_whole
-from chembench.report.columns import MEASURED_COLUMNS, RECORD_COLUMNS, Column, Record, records, shown
-from chembench.report.leaderboard import Leaderboard, TaskSection, design_from_state, leaderboards
+from chembench.report.columns import MEASURED_COLUMNS, RECORD_COLUMNS, Column, Record, method_of, records, shown
+from chembench.report.leaderboard import RECIPE_CHANGED, Leaderboard, TaskSection, design_from_state, leaderboards
 from chembench.report.pretrain_board import PretrainBoard, pretrain_board
 from chembench.report.rows import ResultRow, State, rows_as_csv, rows_from_state
 
@@ -178,6 +178,12 @@ def notes(board: Board) -> list[str]:
         said.append(f"vs ECFP4 forest: method minus forest ({', '.join(bases)})")
     if any(entry.untuned for entry in entries):
         said.append("* untuned: no setting of this baseline was searched")
+    told = [line.badges for section in board.sections for line in section.incomplete]
+    if any(RECIPE_CHANGED in badges for badges in [*told, *(entry.badges for entry in entries)]):
+        said.append(
+            f"† {RECIPE_CHANGED}: the test had been opened for another recipe of this method before trials were added "
+            "or retried; only runs of the recipe that stands are counted, and its score was not seen for the first time"
+        )
     return said
 
 
@@ -212,7 +218,7 @@ def _joined(title: str) -> str:
 
 
 def _apart_cells(line: Record) -> list[str]:
-    return [line["method"], f"{line['replicates']}/{line['replicates_expected']}", line["reason"]]
+    return [method_of(line), f"{line['replicates']}/{line['replicates_expected']}", line["reason"]]
 
 
 def _overall_cells(board: Leaderboard) -> tuple[list[str], list[list[str]]]:

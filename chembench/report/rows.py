@@ -47,6 +47,8 @@ class Record(Protocol):
     def outcome(self) -> Outcome | None: ...
     @property
     def status(self) -> str: ...
+    @property
+    def superseded(self) -> bool: ...
 
 
 class State(Protocol):
@@ -61,7 +63,7 @@ class State(Protocol):
     @property
     def items(self) -> Mapping[str, Record]: ...
     @property
-    def chosen(self) -> Sequence[Mapping[str, Any]]: ...
+    def openings(self) -> Mapping[str, Sequence[tuple[str, str]]]: ...
 
 
 class ResultRow(BaseModel):
@@ -107,6 +109,10 @@ class ResultRow(BaseModel):
     """On validation; lower is better."""
     best_epoch: int | None = None
     epochs: float | None = None
+    superseded: bool = False
+    """A confirm run of a recipe that another has taken the place of; no board counts it."""
+    recipe_changed: bool = False
+    """Of a confirm run: the test was opened for another recipe, too."""
     untuned: bool = False
     deterministic: bool = False
     """The seed changes nothing."""
@@ -177,6 +183,8 @@ def _spec_fields(state: State, record: Record) -> dict[str, Any]:
     if isinstance(spec, BaselineSpec):
         return fields | {"head_seed": labels.get("head_seed", spec.seed)}
     return fields | {
+        "superseded": record.superseded,
+        "recipe_changed": spec.kind == "confirm" and len(state.openings.get(str(labels.get("unit")), ())) > 1,
         "pretrain_uid": spec.pretrained,
         "pretrain_seed": labels.get("pretrain_seed", 0),
         "head_seed": labels.get("head_seed", spec.head_seed),

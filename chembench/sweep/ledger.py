@@ -96,7 +96,6 @@ class SweepState:
     header: dict[str, Any] = field(default_factory=dict)
     items: dict[str, ItemRecord] = field(default_factory=dict)
     asked: dict[str, dict[int, Asked]] = field(default_factory=dict)
-    chosen: list[dict[str, Any]] = field(default_factory=list)
     opened: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
     events: int = 0
@@ -196,7 +195,6 @@ class SweepState:
         choice = {key: value for key, value in event.items() if key != "event"}
         if "basis" not in choice:  # written by an earlier version: what the choice was made from stands right before it
             choice["basis"] = self.basis(unit, event.get("rescored", {}))
-        self.chosen.append(choice)
         self.choices[unit] = choice
         cell = Cell.model_validate(choice["cell"]) if choice["recipe"] else None
         recipe = FinetuneSpec.model_validate(choice["recipe"]) if choice["recipe"] else None

@@ -9,11 +9,11 @@ from chembench.sweep.units import first_of
 def winners(state: SweepState) -> dict[str, str]:
     """Task -> uid of the kept model of its winner; test scores play no part.
 
-    A unit with a missing replicate is left out.
+    A unit with a missing replicate is left out, and so are runs of a recipe that stands no longer.
     """
     by_unit: dict[str, list[ItemRecord]] = {}
     for item in state.items.values():
-        if item.kind == "confirm":
+        if item.kind == "confirm" and not item.superseded:
             by_unit.setdefault(str(item.labels["unit"]), []).append(item)
     best: dict[str, tuple[float, str]] = {}
     for _, items in sorted(by_unit.items()):

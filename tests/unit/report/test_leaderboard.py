@@ -177,10 +177,32 @@ def test_an_adaptive_search_that_has_not_chosen_yet_is_a_line_of_its_own():
     ]
 
 
-def test_a_test_opened_for_two_recipes_shows_both():
-    other = FinetuneSpec(learning_rate=5e-4)
-    rows = three("a", [1.0, 2.0, 3.0]) + three("b", [4.0, 4.0, 4.0], recipe=other.digest, finetune=other)
-    assert [e.method for e in section(rows).entries] == [f"{CELL}#{RECIPE.digest}", f"{CELL}#{other.digest}"]
+def two_recipes(**changes):
+    """Runs of a first recipe, and of the one that took its place after the test had been opened."""
+    now = FinetuneSpec(learning_rate=5e-4)
+    first = three("a", [1.0, 2.0, 3.0], superseded=True, **changes)
+    return first, three("b", [4.0, 4.0, 4.0], recipe=now.digest, finetune=now, recipe_changed=True, **changes)
+
+
+def test_a_test_opened_for_two_recipes_counts_the_one_that_stands_and_says_so():
+    first, now = two_recipes()
+    found = entry(first + now)
+    assert (found.score.mean, found.recipe, found.spent.items) == (4.0, now[0].recipe, 6)
+    assert found.badges == ("recipe changed after opening",)
+    assert entry(three("a", [1.0, 2.0, 3.0])).badges == ()
+
+
+def test_a_changed_recipe_that_is_not_yet_confirmed_is_no_result_and_says_so_too():
+    first, now = two_recipes()
+    (line,) = section([*first, *now[:2], now[2].model_copy(update={"status": "waiting", "metrics": {}})]).incomplete
+    assert (line.done, line.expected, line.badges) == (2, 3, ("recipe changed after opening",))
+    (gone,) = section(first).incomplete
+    assert (gone.done, gone.reason) == (0, "no confirm run; search: none started")
+
+
+def test_an_adaptive_search_whose_recipe_was_withdrawn_is_a_line_of_its_own():
+    rows = [*two_recipes()[0], row("s0", kind="search")]
+    assert [line.method for line in section(rows, cells=()).incomplete] == ["search"]
 
 
 def test_two_results_of_one_replicate_are_refused():

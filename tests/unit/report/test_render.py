@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from report_rows import design, row, three, whole_state
+from report_rows import design, forest, row, three, whole_state
 from rich.console import Console
 
 from chembench.report.columns import MEASURED_COLUMNS, RECORD_COLUMNS, compact, decimals_for, hours
@@ -74,6 +74,21 @@ def test_incomplete_methods_notes_and_missing_statistics_are_told(boards):
     assert "statistics (ties) are not yet drawn" in text
     assert "speaks for this checkpoint, not for its architecture" in text
     assert "* untuned: no setting of this baseline was searched" in text
+
+
+def test_a_changed_recipe_is_marked_in_every_form_and_the_note_says_why():
+    rows = three("a", [1.0, 2.0, 3.0], recipe_changed=True) + forest()
+    lost = [row("b0", method="bart-w64x2-1000", status="failed", cause="oom", recipe_changed=True)]
+    (board,) = leaderboards(rows + lost, design(cells=())).values()
+    for text in (printed([board], 160), boards_text([board], "md")):
+        words = " ".join(text.split())
+        assert "roberta-w64x2-1000† " in words and "bart-w64x2-1000† " in words and "forest_ecfp4* " in words
+        assert "† recipe changed after opening: the test had been opened for another recipe" in words
+    lines = list(csv.DictReader(io.StringIO(to_csv([board]))))
+    marked = {line["method"] for line in lines if line["badges"] == "recipe changed after opening"}
+    assert marked == {"roberta-w64x2-1000", "bart-w64x2-1000"}
+    (plain,) = leaderboards(forest(), design(cells=())).values()
+    assert "†" not in printed([plain], 160)
 
 
 def test_no_winner_is_printed_bold(boards):

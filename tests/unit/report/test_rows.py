@@ -36,6 +36,20 @@ def test_a_confirm_row_says_what_was_run_and_what_came_out(rows):
     assert (found.device_hours, found.peak_memory_mib, found.device) == (0.0123, 512.0, "cpu")
 
 
+def test_confirm_rows_of_a_changed_recipe_say_so(state):
+    record = next(r for r in state.items.values() if r.kind == "confirm")
+    unit, recipe = record.labels["unit"], record.spec.finetune.digest
+    state.openings = {unit: [(record.cell.name, "another"), (record.cell.name, recipe)], "other": [("c", "r")]}
+    record.superseded = True
+    try:
+        rows = rows_from_state(state)
+    finally:
+        state.openings, record.superseded = {}, False
+    assert [row.uid for row in rows if row.superseded] == [record.uid]
+    changed = [row for row in rows if row.recipe_changed]
+    assert {row.study for row in changed} == {unit} and {row.kind for row in changed} == {"confirm"}
+
+
 def test_a_baseline_row_carries_its_name_and_facts(rows):
     found = next(r for r in rows if r.method == "constant" and r.task == "delaney")
     assert (found.kind, found.untuned, found.deterministic, found.architecture) == ("baseline", True, True, None)
