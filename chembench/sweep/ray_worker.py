@@ -71,6 +71,7 @@ def _stopped_by_sigterm(folder: Path) -> Iterator[list[int]]:
         ask_to_stop(folder)
 
     before = signal.signal(signal.SIGTERM, on_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked by whoever started Ray
     try:
         yield told
     finally:
