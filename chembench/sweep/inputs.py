@@ -30,6 +30,14 @@ class Prepared:
     splits: dict[tuple[str, int], Split]
     """(task, split index) -> split."""
 
+    @property
+    def folders(self) -> list[Path]:
+        """Every folder that an item may read, in a cache each under its digest."""
+        found = [self.tokenizer_folder]
+        if self.shards is not None:
+            found += [*self.shards.train, *self.shards.validation, self.shards.statistics]
+        return [*found, *(place for split in self.splits.values() for place in (split.folder, split.sealed_folder))]
+
     def digests(self) -> dict[str, str]:
         """What the inputs are: equal digests, equal inputs."""
         found = {"tokenizer": self.tokenizer_digest}
