@@ -18,7 +18,18 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-OFFERED = ("Sweep", "load_space", "make_plan", "open_engine", "open_sweep", "run_sweep", "space_text", "spaces")
+OFFERED = (
+    "Sweep",
+    "Trial",
+    "load_space",
+    "make_plan",
+    "open_engine",
+    "open_sweep",
+    "resume",
+    "run_sweep",
+    "space_text",
+    "spaces",
+)
 """Names of `chembench.api` that stand here too; the module is imported when one is first used."""
 
 

@@ -150,6 +150,12 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
+def as_written(folder: Path) -> Path:
+    """``folder`` as a person would write it: from the current folder on, if it lies in it."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
 def default_cache() -> Path:
     """``CHEMBENCH_CACHE_DIR`` or ``~/.cache/chembench``."""
     chosen = os.environ.get("CHEMBENCH_CACHE_DIR")

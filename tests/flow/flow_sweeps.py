@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from chembench.api import Sweep, open_sweep
 from chembench.report import columns, render
 from chembench.report.columns import MEASURED_COLUMNS
+from chembench.sweep import ledger
 
 SMALL = (
     "grid.architecture=['roberta']",
@@ -76,6 +77,56 @@ def sweep(folder: Path, cache: Path, name: str, arguments: Sequence[str], **more
     done = run(command, folder, cache, **more)
     seconds = time.monotonic() - started
     return Swept(folder / "sweeps" / name, cache, command, done.returncode, done.stdout, done.stderr, seconds)
+
+
+NO_MLFLOW = ["--tracking-uri", "http://127.0.0.1:9"]
+"""Nothing answers there, which no sweep minds; sending would take longer than all the rest."""
+
+
+class Copy:
+    """A copy of a finished sweep that can be brought back to an earlier moment; MLflow is not told of it."""
+
+    def __init__(self, swept: Swept, folder: Path) -> None:
+        self.sweep = Sweep((folder / "sweeps" / swept.root.name).resolve())
+        shutil.copytree(swept.root, self.sweep.root)
+        self.rewrite(_untracked)
+
+    def events(self) -> list[dict]:
+        return [event for _, event in ledger.read_events(self.sweep.paths.ledger)]
+
+    def rewrite(self, change: Callable[[dict], dict]) -> None:
+        """Put ``change(event)`` in the place of every event."""
+        self._write([change(event) for event in self.events()])
+
+    def append(self, event: dict) -> None:
+        self._write([*self.events(), event])
+
+    def cut(self, events: int, keep_folders: bool = False) -> None:
+        """Keep so many events, and of the trials what they know of."""
+        kept = self.events()[:events]
+        self._write(kept)
+        known = {(event["outcome"]["uid"], event["outcome"]["attempt"]) for event in kept if event["event"] == "result"}
+        for folder in () if keep_folders else self.sweep.paths.trials.glob("*/*"):
+            if (folder.parent.name, int(folder.name)) not in known:
+                shutil.rmtree(folder)
+
+    def before(self, event: str, kind: str, last: bool = False) -> int:
+        """How many events stand before the first, or last, such event of an item of ``kind``."""
+        items = self.sweep.state().items
+        found = [n for n, e in enumerate(self.events()) if e["event"] == event and items[e["uid"]].kind == kind]
+        return found[-1 if last else 0]
+
+    def files(self, pattern: str = "*") -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in self.sweep.root.rglob(pattern) if path.is_file()}
+
+    def _write(self, events: list[dict]) -> None:
+        self.sweep.paths.ledger.write_bytes(b"".join(map(ledger._line, events)))
+
+
+def _untracked(event: dict) -> dict:
+    if event["event"] == "sweep":
+        event["header"]["places"]["tracking_uri"] = NO_MLFLOW[1]
+    return event
 
 
 @contextlib.contextmanager
