@@ -193,7 +193,7 @@ def _searcher(engine: Engine, at: Desk, options: RunnerOptions) -> Any:
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
             work = self._open.pop(trial_id)
             self._room.give_back(trial_id)
-            if work is not None:
+            if work is not None and at.take_in(work):
                 at.tell(outcome_of(work))
 
         def __reduce__(self) -> tuple[Any, ...]:  # Tuner() pickles the searcher; nothing ever reads it back

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chembench.errors import RunError
-from chembench.specs import Work
+from chembench.specs import Outcome, Work
 from chembench.sweep.stopping import ask_to_stop
 
 HOLD_SECONDS = 0.5
@@ -46,24 +46,29 @@ def carry_out(item: Mapping[str, Any]) -> dict[str, Any]:
     if item["work"] is None:
         time.sleep(HOLD_SECONDS)
         return {"done": True}
+    from chembench.transfer import carried_out
     from chembench.trial import run_item
 
-    work = Work.model_validate_json(item["work"])
-    with _stopped_by_sigterm(Path(work.folder)) as told:
-        outcome = run_item(work)
+    told: list[int] = []
+
+    def run(here: Work) -> Outcome:
+        with _stopped_by_sigterm(Path(here.folder), told):
+            return run_item(here)
+
+    outcome = carried_out(Work.model_validate_json(item["work"]), run)
     if outcome.cause in ("oom", "nan") or told:
         raise RunError(outcome.message, outcome.cause or "preempted")
     return {"done": True}
 
 
 @contextlib.contextmanager
-def _stopped_by_sigterm(folder: Path) -> Iterator[list[int]]:
+def _stopped_by_sigterm(folder: Path, told: list[int]) -> Iterator[None]:
     """Within the block the first SIGTERM has the attempt keep its state; a second one ends the process, as without it.
 
-    Yields:
-        The signals that came.
+    Args:
+        folder: of the attempt.
+        told: takes the signals that came.
     """
-    told: list[int] = []
 
     def on_signal(number: int, frame: object) -> None:
         told.append(number)
@@ -73,6 +78,6 @@ def _stopped_by_sigterm(folder: Path) -> Iterator[list[int]]:
     before = signal.signal(signal.SIGTERM, on_signal)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked by whoever started Ray
     try:
-        yield told
+        yield
     finally:
         signal.signal(signal.SIGTERM, before)

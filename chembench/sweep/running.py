@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chembench.errors import ChembenchError, ConfigError, DiskFullError, StorageError
+from chembench.errors import ChembenchError, ConfigError, DiskFullError, RunError, StorageError
 from chembench.specs import Outcome, Work
 from chembench.sweep.plugin import Engine
 from chembench.sweep.space import ResourceShape
@@ -59,6 +59,8 @@ class Desk:
     def ask(self, fits: Callable[[ResourceShape], bool] = lambda shape: True) -> Work | None:
         """The next item, if there is one that is ready, fits, and may be begun."""
         self._require_space()
+        if self._engine.given_up is not None:
+            self._options.stopping.request(RunError(self._engine.given_up))
         if self.is_closed:
             return None
         work = self._engine.ask(fits)
