@@ -44,7 +44,13 @@ class Engine:
     """One sweep: what is left to do, handed out item by item; every change goes through the ledger."""
 
     def __init__(
-        self, space: Space, prepared: Prepared, cache: CachePaths, ledger: Ledger, shard: Shard | None = None
+        self,
+        space: Space,
+        prepared: Prepared,
+        cache: CachePaths,
+        ledger: Ledger,
+        shard: Shard | None = None,
+        has_checkpoint: Callable[[str], bool] = lambda digest: True,
     ) -> None:
         """Take up the sweep where its ledger stands; results found in trial folders are folded in.
 
@@ -54,6 +60,8 @@ class Engine:
             cache: where checkpoints lie.
             ledger: the sweep's, open for writing.
             shard: the part of the sweep that the ledger's header names; none for a whole one.
+            has_checkpoint: whether the pre-trained model of a digest lies where trials look for it; one that was
+                deleted since it was made is made again when a trial needs it.
 
         Raises:
             ConfigError: if the ledger holds another shard, or a cell that may be drawn cannot be built.
@@ -61,6 +69,7 @@ class Engine:
         self.space = space
         self._ledger = ledger
         self._paths: SweepPaths = ledger.paths
+        self._has_checkpoint = has_checkpoint
         _require_same_shard(self.state, shard)
         self._resolver = Resolver(space, prepared, cache)
         self.units = units_of(space, self._resolver, shard)
@@ -115,7 +124,9 @@ class Engine:
             if item.kind not in has_room:
                 has_room[item.kind] = fits(self.shape(item.kind))
             if has_room[item.kind]:
-                return self._start(item)
+                lost = self._lost_pretraining(item)
+                if lost is None or fits(self.shape(lost.kind)):
+                    return self._start(lost or item)
         return None
 
     def tell(self, outcome: Outcome) -> bool:
@@ -158,19 +169,15 @@ class Engine:
         Raises:
             ConfigError: if one of ``uids`` is no failed item of this sweep.
         """
-        items = self.state.items
-        for uid in uids or ():
-            if uid not in items or items[uid].status != "failed":
-                status = items[uid].status if uid in items else "no item of this sweep"
-                raise ConfigError(f"only a failed item can be retried, {uid} is {status}; see chembench status")
-        failed = [item for item in items.values() if item.status == "failed"]
+        _require_failed(self.state, uids or ())
+        failed = [item for item in self.state.items.values() if item.status == "failed"]
         chosen = {
             item.uid
             for item in failed
             if (uids is None or item.uid in uids) and cause in (None, item.outcome and item.outcome.cause)
         }
-        pretrainings = {item.failed_with for item in failed if item.uid in chosen} | chosen
-        again = [item for item in failed if item.uid in pretrainings or item.failed_with in pretrainings]
+        chosen |= {item.failed_with for item in failed if item.uid in chosen and item.failed_with}
+        again = [item for item in failed if {item.uid, item.failed_with} & chosen]
         # a pre-training last: were the driver killed in between, its trials would fail again and nothing be lost
         for item in sorted(again, key=lambda item: item.kind == "pretrain"):
             self._write({"event": "retried", "uid": item.uid})
@@ -187,6 +194,11 @@ class Engine:
             return False
         unit = self._by_name.get(str(item.labels.get("unit")))
         return item.kind != "confirm" or unit is None or unit.is_settled
+
+    def _lost_pretraining(self, item: ItemRecord) -> ItemRecord | None:
+        """The finished pre-training of a trial whose checkpoint is gone."""
+        needed = item.spec.pretrained if isinstance(item.spec, TrialSpec) else None
+        return None if needed is None or self._has_checkpoint(needed) else self.state.items[needed]
 
     def _start(self, item: ItemRecord) -> Work:
         attempt = item.attempt + 1
@@ -320,6 +332,13 @@ def waits_again(item: ItemRecord, outcome: Outcome) -> bool:
     if outcome.status != "failed" or outcome.cause not in AGAIN:
         return False
     return outcome.cause == "preempted" or item.losses + 1 < MAX_ATTEMPTS
+
+
+def _require_failed(state: SweepState, uids: Collection[str]) -> None:
+    for uid in uids:
+        status = state.items[uid].status if uid in state.items else "no item of this sweep"
+        if status != "failed":
+            raise ConfigError(f"only a failed item can be retried, {uid} is {status}; see chembench status")
 
 
 def _require_same_shard(state: SweepState, shard: Shard | None) -> None:

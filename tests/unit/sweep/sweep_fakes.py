@@ -14,8 +14,10 @@ from chembench.specs import Outcome, Work
 from chembench.sweep.cells import Vocabulary
 from chembench.sweep.inputs import Prepared
 from chembench.sweep.ledger import Ledger, SweepState
+from chembench.sweep.plan import make_plan
 from chembench.sweep.plugin import Engine
 from chembench.sweep.reading import space_from
+from chembench.sweep.shard import Shard
 from chembench.sweep.space import Space
 
 GRID = {
@@ -108,18 +110,32 @@ def paths_in(folder: Path) -> SweepPaths:
     return SweepPaths(folder / "sweeps" / "one")
 
 
-def opened(space: Space, folder: Path, left: int | None = None) -> MortalLedger:
-    """The ledger of the sweep in ``folder``; the first event is written if there is none."""
+def opened(space: Space, folder: Path, left: int | None = None, shard: Shard | None = None) -> MortalLedger:
+    """The ledger of the sweep in ``folder``; the first event is written if there is none, or the space has grown."""
     ledger = MortalLedger(paths_in(folder))
-    if not ledger.state.name:
-        header = {"identity": space.identity()}
+    if ledger.state.space_digest != space.digest:
+        header = header_of(space) | ({"shard": str(shard)} if shard else {})
         ledger.append({"event": "sweep", "name": "one", "space_digest": space.digest, "header": header})
     ledger.left = left
     return ledger
 
 
-def engine_on(space: Space, ledger: Ledger) -> Engine:
-    return Engine(space, prepared_for(space), CachePaths(Path("/cache")), ledger)
+def header_of(space: Space) -> dict:
+    """What a ledger says of its space and inputs."""
+    prepared, plan = prepared_for(space), make_plan(space)
+    return {
+        "identity": space.identity(),
+        "inputs": prepared.digests(),
+        "tasks": {name: {"kind": task.kind, "unit": task.unit} for name, task in prepared.tasks.items()},
+        "confirm": space.confirm.model_dump(mode="json"),
+        "cells": [cell.name for cell in (*plan.cells, *plan.control_cells)],
+        "expected": dict(plan.items),
+        "workers": 1,
+    }
+
+
+def engine_on(space: Space, ledger: Ledger, shard: Shard | None = None) -> Engine:
+    return Engine(space, prepared_for(space), CachePaths(Path("/cache")), ledger, shard)
 
 
 def finished(work: Work) -> Outcome:
@@ -170,17 +186,26 @@ def drive(engine: Engine, run=finished, in_flight: int = 1, seed: int | None = N
     return handed_out
 
 
-def swept(space: Space, folder: Path, run=finished, in_flight: int = 1, seed: int | None = None):
+def swept(space: Space, folder: Path, run=finished, in_flight: int = 1, seed: int | None = None, shard=None):
     """The state after a whole sweep, and every attempt that was handed out."""
-    with opened(space, folder) as ledger:
-        works = drive(engine_on(space, ledger), run, in_flight, seed)
+    with opened(space, folder, shard=shard) as ledger:
+        works = drive(engine_on(space, ledger, shard), run, in_flight, seed)
         return ledger.state, works
+
+
+def retried(space: Space, folder: Path, run=finished, **which):
+    """The state after failed items of a sweep were retried, what `Engine.retry` gave, and every attempt since."""
+    with opened(space, folder) as ledger:
+        engine = engine_on(space, ledger)
+        again = engine.retry(**which)
+        works = drive(engine, run)
+        return ledger.state, again, works
 
 
 def essence(state: SweepState) -> dict:
     """What two equal sweeps have in common: items, scores, asks and choices; neither times nor order."""
     items = {
-        item.uid: (item.status, item.outcome.metrics, item.outcome.objectives, item.outcome.cause)
+        item.uid: (item.status, *((o.metrics, o.objectives, o.cause) if (o := item.outcome) else ()))
         for item in state.items.values()
     }
     asked = {s: {k: (p.uid, p.params) for k, p in sorted(points.items())} for s, points in state.asked.items()}
