@@ -308,7 +308,7 @@ class SweepPaths:
 
     @property
     def storage(self) -> Path:
-        """Where the sweep's folders are sent to, for workers without a common file system."""
+        """By what a storage tells this sweep from another of its name."""
         return self.root / "storage.json"
 
     @property

@@ -36,7 +36,7 @@ class Storage:
         Raises:
             ConfigError: if no file system is known for it, its package is missing, or the URL holds a password.
         """
-        self.url = _whole_url(url)
+        self.url = whole_url(url)
         self._system, self._root = _opened(self.url)
 
     def check(self) -> None:
@@ -58,7 +58,10 @@ class Storage:
                 self.remove(key)
                 is_gone = not self.has(key)
         except StorageError as error:
-            raise ConfigError(f"{error}; correct --storage, or the credentials in the environment") from error
+            raise ConfigError(
+                f"storage '{self.url}' cannot be written and read: {_reason(error.__cause__ or error)}; "
+                "correct --storage, or the credentials in the environment"
+            ) from error
         if found != sent or not is_gone:
             raise ConfigError(
                 f"storage '{self.url}' must give back what was written and forget what was removed, it does not; "
@@ -236,16 +239,20 @@ class Storage:
         except ChembenchError:
             raise
         except Exception as error:  # each file system has errors of its own, which share no base
-            reason = " ".join(str(error).split()) or type(error).__name__
             if is_disk_full(error):
                 raise DiskFullError(
                     f"no space is left at storage '{self.url}'; free some, then give the same command again"
                 ) from error
-            raise StorageError(f"storage '{self.url}' cannot {what}: {reason}") from error
+            text = f"storage '{self.url}' cannot {what}: {_reason(error)}; mend that, then give the same command again"
+            raise StorageError(text) from error
 
 
-def _whole_url(url: str) -> str:
-    """``url`` as every machine reads it: a plain path becomes an absolute one."""
+def whole_url(url: str) -> str:
+    """``url`` as every machine reads it: a plain path becomes an absolute one.
+
+    Raises:
+        ConfigError: if it holds a password.
+    """
     if "://" not in url:
         return f"file://{Path(url).expanduser().resolve()}"
     if urlsplit(url).password is not None:
@@ -270,6 +277,10 @@ def _opened(url: str) -> tuple[Any, str]:
     except Exception as error:
         raise ConfigError(f"storage '{url}' cannot be reached ({error}); correct --storage") from error
     return system, root.rstrip("/")
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _is_left_out(name: Path, leave_out: Collection[str]) -> bool:

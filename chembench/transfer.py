@@ -2,7 +2,7 @@
 
 ::
 
-    driver  push_inputs, hand_out ─> <url>/<kind>/<digest>/                                     ─> worker
+    driver  begin, hand_out       ─> <url>/<kind>/<digest>/                                     ─> worker
             take_in               <─ <url>/sweeps/<sweep>/trials/<uid>/<attempt>/{folder,resume} <─ carry_out_away
             stop file             ─> <url>/sweeps/<sweep>/trials/<uid>/<attempt>/stop            ─> worker
 
@@ -16,7 +16,7 @@ import logging
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -212,15 +212,47 @@ class Exchange:
         self._closed.set()
         self._thread.join()
 
-    def push_inputs(self, folders: Iterable[Path]) -> None:
-        """Send prepared inputs; those that are there already are not sent again."""
-        for folder in folders:
-            self.storage.push_folder(folder, key_of(folder))
+    def begin(self, inputs: Sequence[Path], running: Iterable[tuple[str, int]], say: Callable[[str], None]) -> None:
+        """Make the storage ready for the sweep, and take in what ended while no driver was there.
+
+        Args:
+            inputs: prepared folders; those that are there already are not sent again.
+            running: uid and attempt of each item that ran when the last driver ended.
+            say: told how far it is.
+
+        Raises:
+            ConfigError: if the storage holds another sweep of this name.
+            StorageError: if it fails.
+        """
+        self._claim()
+        for number, folder in enumerate(inputs, start=1):
+            if not self.storage.has(key_of(folder)):
+                say(f"storage: sending prepared input {number} of {len(inputs)}")
+                self.storage.push_folder(folder, key_of(folder))
+        for uid, attempt in running:
+            self.take_in(uid, attempt)
+
+    def _claim(self) -> None:
+        """Make sure that the sweeps of this name here and there are one, so that no result is taken for another's."""
+        paths, key = self._paths, f"sweeps/{self._paths.root.name}/owner"
+        identity = read_json(paths.storage)["id"] if paths.storage.is_file() else secrets.token_hex(8)
+        if self.storage.has(key):
+            with working_folder(paths.root, "owner") as part:
+                self.storage.pull_file(key, part / "owner.json")
+                owner = read_json(part / "owner.json")["id"]
+            if owner != identity:
+                raise ConfigError(
+                    f"storage '{self.storage.url}' holds another sweep called '{paths.root.name}'; give this one a "
+                    f"--name of its own, or remove sweeps/{paths.root.name} there"
+                )
+        write_json(paths.storage, {"id": identity})
+        if not self.storage.has(key):
+            self.storage.push_file(paths.storage, key)
 
     def hand_out(self, work: Work) -> Work:
         """The work as a worker elsewhere takes it; a checkpoint that lies here is sent, so that none is made twice."""
         checkpoint = work.inputs.checkpoint
-        if work.kind == "pretrain" and checkpoint is not None and Path(checkpoint).is_dir():
+        if checkpoint is not None and Path(checkpoint).is_dir():
             self.storage.push_folder(Path(checkpoint), key_of(checkpoint))
         self._out[Path(work.folder)] = attempt_key(work.sweep, work.uid, work.attempt, "stop")
         return work.model_copy(update={"storage": self.storage.url})
@@ -268,34 +300,12 @@ class Exchange:
                     _log.warning("%s", error)
 
 
-def open_exchange(url: str | None, paths: SweepPaths, cache: CachePaths) -> Exchange | None:
-    """The exchange of a sweep: at ``url``, else where the sweep began with one; none if it never had one.
+def open_exchange(url: str, paths: SweepPaths, cache: CachePaths) -> Exchange:
+    """The exchange of a sweep; nothing of the sweep is read or written yet.
 
     Raises:
-        ConfigError: if the storage cannot be used, or holds another sweep of this name.
+        ConfigError: if the storage cannot be used.
     """
-    record = read_json(paths.storage) if paths.storage.is_file() else {}
-    url = url or record.get("url")
-    if url is None:
-        return None
     storage = Storage(url)
     storage.check()
-    _claim(storage, paths, record.get("id") or secrets.token_hex(8))
     return Exchange(storage, paths, cache)
-
-
-def _claim(storage: Storage, paths: SweepPaths, identity: str) -> None:
-    """Make sure that the sweeps of this name here and there are one, so that no result is taken for another's."""
-    key = f"sweeps/{paths.root.name}/owner"
-    if storage.has(key):
-        with working_folder(paths.root, "owner") as part:
-            storage.pull_file(key, part / "owner.json")
-            owner = read_json(part / "owner.json")["id"]
-        if owner != identity:
-            raise ConfigError(
-                f"storage '{storage.url}' holds another sweep called '{paths.root.name}'; give this one a --name of "
-                f"its own, or remove sweeps/{paths.root.name} there"
-            )
-    write_json(paths.storage, {"url": storage.url, "id": identity})
-    if not storage.has(key):
-        storage.push_file(paths.storage, key)

@@ -40,6 +40,7 @@ class World:
         self.paths.root.mkdir(parents=True)
         self.url = str(folder / "between")
         self.exchange = open_exchange(self.url, self.paths, self.driver)
+        self.exchange.begin(self.prepared(), [], lambda line: None)
         self.storage = self.exchange.storage
 
     def prepared(self) -> list[Path]:
@@ -72,9 +73,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path):
-    world = World(tmp_path)
-    world.exchange.push_inputs(world.prepared())
-    return world
+    return World(tmp_path)
 
 
 def finished(work: Work, status: str = "finished", **more) -> Outcome:
@@ -154,6 +153,16 @@ def test_a_checkpoint_that_the_driver_has_is_not_made_again(world):
         return Outcome(uid=work.uid, attempt=work.attempt, kind=work.kind, status="finished")
 
     world.carried(PRETRAIN, look)
+
+
+def test_a_checkpoint_that_was_removed_from_the_storage_is_sent_again_if_the_driver_has_it(world, tmp_path):
+    pretrained(world)
+    key = f"pretrained/{PRETRAIN.digest}"
+    world.storage.pull_folder(key, world.driver.pretrained(PRETRAIN.digest))
+    world.storage.remove(key)
+    assert world.exchange.has_checkpoint(PRETRAIN.digest)
+    work = world.exchange.hand_out(world.work(trial()))
+    assert carry_out_away(work, finished, CachePaths(tmp_path / "other worker")).status == "finished"
 
 
 def test_a_checkpoint_that_is_nowhere_is_told(world):
@@ -381,27 +390,35 @@ def test_a_storage_that_fails_at_the_end_is_told_and_the_attempt_does_not_count(
 # ------------------------------------------------------------------------------------------------ one sweep, one place
 
 
-def test_a_sweep_without_a_storage_has_no_exchange(tmp_path):
-    assert open_exchange(None, SweepPaths(tmp_path), CachePaths(tmp_path)) is None
+def began(world: World, paths: SweepPaths | None = None, url: str | None = None, running=()) -> list[str]:
+    """Begin with a storage, as a driver does; what it said."""
+    said = []
+    exchange = open_exchange(url or world.url, paths or world.paths, world.driver)
+    exchange.begin(world.prepared(), running, said.append)
+    return said
 
 
-def test_a_sweep_goes_on_with_the_storage_it_began_with(world):
-    again = open_exchange(None, world.paths, world.driver)
-    assert isinstance(again, Exchange)
-    assert again.storage.url == world.storage.url
-    assert open_exchange(world.url, world.paths, world.driver).storage.url == world.storage.url
+def test_a_sweep_goes_on_with_its_storage_and_sends_nothing_twice(world, tmp_path):
+    assert began(world) == []
+    assert began(world, url=str(tmp_path / "other")) == [
+        f"storage: sending prepared input {n} of 6" for n in range(1, 7)
+    ]
+    assert began(world) == []
 
 
-def test_a_sweep_may_move_to_another_storage(world, tmp_path):
-    moved = open_exchange(str(tmp_path / "other"), world.paths, world.driver)
-    assert open_exchange(None, world.paths, world.driver).storage.url == moved.storage.url != world.storage.url
+def test_what_ended_while_no_driver_was_there_is_taken_in(world):
+    pretrained(world)
+    spec = trial()
+    began(world, running=[(PRETRAIN.digest, 1), (spec.digest, 1)])
+    assert world.paths.run(PRETRAIN.digest, 1).result.is_file()
+    assert not world.paths.run(spec.digest, 1).root.exists()
 
 
 def test_another_sweep_of_the_same_name_is_refused(world, tmp_path):
     other = SweepPaths(tmp_path / "other" / "one")
     other.root.mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"holds another sweep called 'one'; give this one a --name of its own, or"):
-        open_exchange(world.url, other, world.driver)
+        began(world, other)
     assert list(other.root.iterdir()) == []
 
 
