@@ -1,5 +1,7 @@
 """The same trials are asked for in any order of results, at any concurrency, and after any restart."""
 
+import itertools
+
 import pytest
 from sweep_fakes import (
     Killed,
@@ -18,6 +20,7 @@ from sweep_fakes import (
 
 from chembench.config import stable_seed
 from chembench.sweep.ledger import read_events, read_state
+from chembench.sweep.progress import seconds_left, status_of
 
 HARD = {"search__sampler": "tpe", "search__trials": 5, "search__pruner": "median", "tasks": ["freewilson_pic50"]}
 
@@ -156,6 +159,65 @@ def test_a_half_written_result_is_no_result(tmp_path):
         assert engine_on(space, ledger).state.items[work.uid].status == "waiting"
 
 
+def test_items_that_were_started_before_are_handed_out_before_all_others(tmp_path):
+    space = grid_space()
+    with opened(space, tmp_path) as ledger:
+        engine = engine_on(space, ledger)
+        drive_until(engine, lambda: any(item.kind == "confirm" for item in engine.state.items.values()))
+        lost = [engine.ask(), *iter_of_kind(engine, "baseline", 2), *iter_of_kind(engine, "pretrain", 1)]
+        engine.tell(failed(lost[1], "preempted"))
+    with opened(space, tmp_path) as ledger:
+        engine = engine_on(space, ledger)
+        again = [engine.ask() for _ in lost]
+        assert {work.uid for work in again} == {work.uid for work in lost}
+        assert {work.attempt for work in again} == {2} and again[0].kind == "confirm", "among them the usual order"
+        assert engine.ask().attempt == 1
+
+
+def drive_until(engine, is_there):
+    while not is_there():
+        engine.tell(finished(engine.ask()))
+
+
+def iter_of_kind(engine, kind, count):
+    """So many items of a kind, whatever is ready before them."""
+    uids = [item.uid for item in engine.state.items.values() if item.kind == kind and item.status == "waiting"]
+    return [engine.ask(only=uids) for _ in range(count)]
+
+
+def test_a_late_result_of_an_earlier_attempt_is_never_folded_in(tmp_path):
+    space = grid_space()
+    with opened(space, tmp_path) as ledger:
+        first = engine_on(space, ledger).ask()
+    with opened(space, tmp_path) as ledger:
+        engine = engine_on(space, ledger)
+        second = engine.ask()
+        assert (second.uid, second.attempt) == (first.uid, 2)
+        leave_result(first, finished(first).model_copy(update={"metrics": {"objective": -99.0}}))
+        assert not engine.tell(finished(first))
+    with opened(space, tmp_path) as ledger:
+        engine = engine_on(space, ledger)
+        third = engine.ask()
+        assert (third.uid, third.attempt) == (first.uid, 3), "attempt 1 ended too late"
+        leave_result(third, finished(third))
+        leave_result(second, finished(second).model_copy(update={"metrics": {"objective": -98.0}}))
+    with opened(space, tmp_path) as ledger:
+        engine = engine_on(space, ledger)
+        assert engine.state.items[first.uid].outcome == finished(third)
+        drive(engine)
+        assert essence(ledger.state) == essence(swept(space, tmp_path / "undisturbed")[0])
+
+
+def test_only_what_is_asked_for_is_handed_out(tmp_path):
+    space = grid_space()
+    with opened(space, tmp_path) as ledger:
+        engine = engine_on(space, ledger)
+        assert engine.ask(only=[]) is None
+        search = [item for item in engine.state.items.values() if item.kind == "search" and item.spec.pretrained]
+        assert engine.ask(only=[search[0].uid]) is None, "its pre-training comes first"
+        assert engine.ask(only=[search[0].uid, search[0].spec.pretrained]).kind == "pretrain"
+
+
 def test_drivers_that_end_use_up_no_attempts(tmp_path):
     space = grid_space()
     for expected in range(1, 6):
@@ -196,3 +258,18 @@ def test_the_wall_clock_plays_no_part(tmp_path, monkeypatch):
     second, _ = swept(space, tmp_path / "then", unlucky)
     assert essence(first) == essence(second)
     assert {event["at"] for _, event in read_events(paths_in(tmp_path / "then").ledger)} == {1.5}
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(tmp_path, monkeypatch):
+    space = hard_space("grid")
+    expected = essence(swept(space, tmp_path / "forwards", unlucky)[0])
+    clock = itertools.count(2e9, -3600.0)
+    monkeypatch.setattr("time.time", lambda: next(clock))
+    restarts = 0
+    while killed_while_running(space, tmp_path / "backwards", 40, seed=restarts):
+        restarts += 1
+    state = read_state(paths_in(tmp_path / "backwards"))
+    times = [event["at"] for _, event in read_events(paths_in(tmp_path / "backwards").ledger)]
+    assert restarts > 3 and times == sorted(times, reverse=True) and len(set(times)) == len(times)
+    assert essence(state) == expected
+    assert seconds_left(state) == 0.0 and status_of(state)["left"] == 0
