@@ -236,6 +236,8 @@ class Work(Spec):
     save_model: bool = False
     """Keep the fitted weights in the attempt's folder."""
     device: Literal["cpu", "cuda"] = "cpu"
+    memory_fraction: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Share of the GPU that the item may allocate; none: no limit."""
     storage: str | None = None
     """URL by which the item's inputs and results cross; none: worker and driver see the same folders."""
 

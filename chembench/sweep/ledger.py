@@ -48,6 +48,8 @@ class ItemRecord:
     """Attempts started."""
     losses: int = 0
     """Attempts whose worker was lost, so that the item was handed out again."""
+    memory_fraction: float | None = None
+    """Share of a GPU that the last attempt was limited to; none: no limit."""
     outcome: Outcome | None = None
     """Of the last attempt that ended; none again when the item is retried."""
     status: ItemStatus = "waiting"
@@ -172,6 +174,7 @@ class SweepState:
     def _started(self, event: Mapping[str, Any]) -> None:
         item = self.items[event["uid"]]
         item.attempt, item.status = event["attempt"], "running"
+        item.memory_fraction = event.get("memory_fraction")
 
     def _lost(self, event: Mapping[str, Any]) -> None:
         self.items[event["uid"]].status = "waiting"

@@ -24,8 +24,9 @@ from chembench.specs import Kind, Outcome, TrialSpec, Work
 from chembench.sweep.contents import baseline_events, units_of
 from chembench.sweep.inputs import Prepared
 from chembench.sweep.ledger import ItemRecord, Ledger, SweepState, orphan_message
+from chembench.sweep.packing import Packing, ran_short
 from chembench.sweep.progress import place_of
-from chembench.sweep.queue import FIRST, Queue
+from chembench.sweep.queue import Queue
 from chembench.sweep.resolve import Resolver
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import ResourceShape, Space
@@ -74,7 +75,7 @@ class Engine:
         self._resolver = Resolver(space, prepared, cache)
         self.units = units_of(space, self._resolver, shard)
         self._by_name = {unit.name: unit for unit in self.units}
-        self._shapes = {kind: space.resources.shape(kind) for kind in FIRST}
+        self._packing = Packing(space.resources, self.state)
         self._watching: dict[str, dict[str, Unit]] = {}
         self._queue = Queue({unit.name: unit.order for unit in self.units})
         for item in self.state.items.values():
@@ -103,8 +104,12 @@ class Engine:
         return None if self.done else self._given_up
 
     def shape(self, kind: Kind) -> ResourceShape:
-        """What an item of a kind needs from the machine."""
-        return self._shapes[kind]
+        """What an item of a kind needs from the machine, if it has a GPU to itself where GPUs may be shared."""
+        return self._packing.shape_of_kind(kind)
+
+    def shape_of(self, work: Work) -> ResourceShape:
+        """What an item that was handed out takes of the machine."""
+        return self._packing.shape_of(work)
 
     def ask(
         self, fits: Callable[[ResourceShape], bool] = lambda shape: True, only: Collection[str] | None = None
@@ -117,15 +122,16 @@ class Engine:
         """
         if self._given_up is not None:
             return None
-        has_room: dict[Kind, bool] = {}
+        has_room: dict[ResourceShape, bool] = {}
         for item in self._queue:
             if not self._is_ready(item) or (only is not None and item.uid not in only):
                 continue
-            if item.kind not in has_room:
-                has_room[item.kind] = fits(self.shape(item.kind))
-            if has_room[item.kind]:
+            shape = self._packing.shape(item)
+            if shape not in has_room:
+                has_room[shape] = fits(shape)
+            if has_room[shape]:
                 lost = self._lost_pretraining(item)
-                if lost is None or fits(self.shape(lost.kind)):
+                if lost is None or fits(self._packing.shape(lost)):
                     return self._start(lost or item)
         return None
 
@@ -203,7 +209,9 @@ class Engine:
     def _start(self, item: ItemRecord) -> Work:
         attempt = item.attempt + 1
         folder = self._paths.run(item.uid, attempt).root.resolve()
-        self._write({"event": "started", "uid": item.uid, "attempt": attempt})
+        fraction = self._packing.memory_fraction(item)
+        limit = {} if fraction is None else {"memory_fraction": fraction}
+        self._write({"event": "started", "uid": item.uid, "attempt": attempt, **limit})
         return Work(
             uid=item.uid,
             attempt=attempt,
@@ -216,6 +224,7 @@ class Engine:
             rungs=self._rungs(item),
             save_model=first_of("confirm", item),
             device="cuda" if self.shape(item.kind).gpus else "cpu",
+            memory_fraction=fraction,
         )
 
     def _rungs(self, item: ItemRecord) -> Any:
@@ -285,7 +294,7 @@ class Engine:
         """Give up when too many items fail one after the other; trials without their pre-training count with it."""
         if outcome.status != "failed":
             self._failed_in_a_row = []
-        elif outcome.cause not in AGAIN:
+        elif outcome.cause not in AGAIN and not ran_short(item.memory_fraction, outcome):
             self._failed_in_a_row.append(item.uid)
         limit = self.space.search.give_up_after
         if self._given_up is None and len(self._failed_in_a_row) >= limit:
@@ -329,9 +338,9 @@ def result_event(outcome: Outcome, again: bool) -> Event:
 
 def waits_again(item: ItemRecord, outcome: Outcome) -> bool:
     """Whether an item is handed out once more after ``outcome``."""
-    if outcome.status != "failed" or outcome.cause not in AGAIN:
+    if outcome.status != "failed" or (outcome.cause not in AGAIN and not ran_short(item.memory_fraction, outcome)):
         return False
-    return outcome.cause == "preempted" or item.losses + 1 < MAX_ATTEMPTS
+    return outcome.cause != "worker-lost" or item.losses + 1 < MAX_ATTEMPTS
 
 
 def _require_failed(state: SweepState, uids: Collection[str]) -> None:

@@ -169,7 +169,7 @@ def _searcher(engine: Engine, at: Desk, options: RunnerOptions) -> Any:
                 return self._hand_out(trial_id, work)
             if at.is_closed:
                 return None if self._open else str(Searcher.FINISHED)
-            working = [engine.shape(work.kind) for work in self._open.values() if work is not None]
+            working = [engine.shape_of(work) for work in self._open.values() if work is not None]
             if any(map(self._room.can_hold, working)):
                 return self._hand_out(trial_id, None) if self._room.fits(engine.shape("search")) else None
             if len(working) == len(self._open):
@@ -184,7 +184,7 @@ def _searcher(engine: Engine, at: Desk, options: RunnerOptions) -> Any:
 
         def _hand_out(self, trial_id: str, work: Work | None) -> Any:
             """An item, or a hold while others work."""
-            shape = engine.shape(work.kind if work is not None else "search")
+            shape = engine.shape("search") if work is None else engine.shape_of(work)
             self._room.take(trial_id, shape)
             self._open[trial_id] = work
             self._patience.end()

@@ -123,6 +123,8 @@ class ResourcesTable(Spec):
     threads: PositiveInt = 1
     precision: Literal["fp32", "bf16", "auto"] = "auto"
     """``auto``: bf16 from width 256 on, fp32 below; resolved when the plan is made, never from the device."""
+    pack: bool = False
+    """Let items share a GPU as their measured memory allows, see `chembench.sweep.packing`."""
     pretrain: ResourceShape | None = None
     search: ResourceShape | None = None
     rescore: ResourceShape | None = None
