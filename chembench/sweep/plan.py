@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from chembench.models.sizes import count_parameters, flops_per_token
 from chembench.specs import Cell, Kind, Precision
 from chembench.sweep.cells import (
     Vocabulary,
+    cells_in_shard,
     control_cells,
     grid_cells,
     model_of,
@@ -21,6 +23,7 @@ from chembench.sweep.cells import (
     vocabulary_of,
 )
 from chembench.sweep.resolve import settings_of
+from chembench.sweep.shard import Shard
 from chembench.sweep.space import Space
 
 TOKENS_PER_MOLECULE = 45.0
@@ -119,7 +122,7 @@ def make_plan(space: Space) -> Plan:
         )
     planned = tuple(_planned(space, cell, vocabulary, outputs) for cell in cells)
     planned_controls = tuple(_planned(space, cell, vocabulary, outputs) for cell in controls)
-    items = _items(space, cells, controls)
+    items = _items(space, cells, controls, len(space.tasks))
     finetune = _finetune_flops(space, [*planned, *planned_controls], items)
     pretrain = _pretrain_flops(space, planned, items["pretrain"])
     device = "gpu" if space.resources.gpus else "cpu"
@@ -163,11 +166,38 @@ def _planned(space: Space, cell: Cell, vocabulary: Vocabulary, outputs: int) -> 
     )
 
 
-def _items(space: Space, cells: list[Cell], controls: list[Cell]) -> dict[Kind, int]:
+def share_of(space: Space, shard: Shard) -> tuple[list[str], dict[Kind, int]]:
+    """What a shard of a sweep will do: the names of its cells, and how many items of each kind.
+
+    Baselines are divided by a hash of what they are, which is known with the data alone: their number is a mean.
+    """
+    _, vocabulary = vocabulary_of(space)
+    cells, _ = split_feasible(space, grid_cells(space), vocabulary)
+    controls, _ = split_feasible(space, control_cells(space), vocabulary)
+    tasks = len(space.tasks)
+    if space.is_adaptive:
+        tasks = len(shard.part_of(space.tasks))
+    else:
+        kept = cells_in_shard([*cells, *controls], shard)
+        cells, controls = ([cell for cell in own if cell in kept] for own in (cells, controls))
+    items = _items(space, cells, controls, tasks)
+    names = [] if space.is_adaptive else [cell.name for cell in (*cells, *controls)]
+    return names, {**items, "baseline": math.ceil(items["baseline"] / shard.of)}
+
+
+def _items(space: Space, cells: list[Cell], controls: list[Cell], tasks: int) -> dict[Kind, int]:
+    """Items of each kind.
+
+    Args:
+        space: the space.
+        cells: those that are searched.
+        controls: from-scratch twins that are searched.
+        tasks: how many tasks are searched on; baselines are run on all.
+    """
     confirm = space.confirm
-    units = len(space.tasks) * (1 if space.is_adaptive else len(cells) + len(controls))
+    units = tasks * (1 if space.is_adaptive else len(cells) + len(controls))
     distinct = len({pretraining_name(cell) for cell in cells if not cell.is_control})
-    demanded = min(distinct, space.search.trials * len(space.tasks)) if space.is_adaptive else distinct
+    demanded = min(distinct, space.search.trials * tasks) if space.is_adaptive else distinct
     top = min(confirm.rescore_top, space.search.trials)
     per_task = sum(confirm.splits * (1 if b == "constant" else confirm.head_seeds) for b in space.controls.baselines)
     return {
