@@ -23,6 +23,7 @@ OFFERED = (
     "Trial",
     "load_space",
     "make_plan",
+    "merge",
     "open_engine",
     "open_sweep",
     "resume",

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chembench.errors import ConfigError
 from chembench.handles import Sweep, SweepStatus, Trial
-from chembench.paths import SweepPaths, default_cache, default_data_dir, safe_name
+from chembench.holdings import parse_size
+from chembench.paths import CachePaths, SweepPaths, default_cache, default_data_dir, safe_name
 from chembench.registry import RUNNERS
+from chembench.storage import whole_url
 from chembench.sweep.reading import SpaceInfo, read_space, shipped_spaces, space_file
+from chembench.sweep.shard import Shard
 from chembench.sweep.space import Space
 
 if TYPE_CHECKING:
+    from chembench.retention import Plan as GcPlan
     from chembench.sweep.plan import Plan
     from chembench.sweep.plugin import Engine
 
@@ -67,6 +71,9 @@ def run_sweep(  # noqa: PLR0913 - the options of the command, each by keyword
     cache_dir: str | Path | None = None,
     tracking_uri: str | None = None,
     max_concurrent: int | None = None,
+    storage: str | None = None,
+    keep: str | None = None,
+    shard: str | None = None,
     show_progress: bool = True,
     command: Sequence[str] | None = None,
 ) -> Sweep:
@@ -82,6 +89,9 @@ def run_sweep(  # noqa: PLR0913 - the options of the command, each by keyword
         cache_dir: prepared data and checkpoints; ``CHEMBENCH_CACHE_DIR`` by default.
         tracking_uri: of MLflow; SQLite beside the sweep by default.
         max_concurrent: items in flight at most.
+        storage: URL by which workers without a folder in common with this process get and give files.
+        keep: what the sweep may take on disk, such as ``20GB``; everything that is made is kept by default.
+        shard: ``i/n``: only this part of the space, under a name of its own; `merge` unites the parts.
         show_progress: draw progress on the terminal.
         command: how the sweep was called, for the record.
 
@@ -94,10 +104,12 @@ def run_sweep(  # noqa: PLR0913 - the options of the command, each by keyword
     from chembench.header import Places
 
     RUNNERS.require(runner)
-    paths = _sweep_paths(space, name, out)
+    part = Shard.parse(shard) if shard is not None else None
+    paths = _sweep_paths(space, name, out, part)
     settings = Drive(
         space=space,
         paths=paths,
+        shard=part,
         places=Places(
             cache_dir=_absolute(cache_dir or default_cache()),
             data_dir=_absolute(data_dir or default_data_dir()),
@@ -105,6 +117,8 @@ def run_sweep(  # noqa: PLR0913 - the options of the command, each by keyword
             ray_address=ray_address,
             max_concurrent=max_concurrent,
             tracking_uri=tracking_uri,
+            storage=None if storage is None else whole_url(storage),
+            keep_bytes=None if keep is None else parse_size(keep),
         ),
         show_progress=show_progress,
         command=tuple(command or (Path(sys.argv[0]).name, *sys.argv[1:])),
@@ -126,6 +140,8 @@ def resume(  # noqa: PLR0913 - the options of the command, each by keyword
     tracking_uri: str | None = None,
     cache_dir: str | Path | None = None,
     data_dir: str | Path | None = None,
+    storage: str | None = None,
+    keep: str | None = None,
     show_progress: bool = True,
 ) -> Sweep:
     """Go on with a sweep, from any folder; what is not given stays as the sweep's own record says.
@@ -142,6 +158,8 @@ def resume(  # noqa: PLR0913 - the options of the command, each by keyword
         tracking_uri: of MLflow.
         cache_dir: prepared data and checkpoints; what is missing there is made again.
         data_dir: raw task files.
+        storage: URL by which workers elsewhere get and give files.
+        keep: what the sweep may take on disk, such as ``20GB``.
         show_progress: draw progress on the terminal.
 
     Raises:
@@ -159,6 +177,8 @@ def resume(  # noqa: PLR0913 - the options of the command, each by keyword
         "tracking_uri": tracking_uri,
         "cache_dir": None if cache_dir is None else _absolute(cache_dir),
         "data_dir": None if data_dir is None else _absolute(data_dir),
+        "storage": None if storage is None else whole_url(storage),
+        "keep_bytes": None if keep is None else parse_size(keep),
     }
     sweep = open_sweep(path_or_name, out)
     settings = going_on(
@@ -213,16 +233,76 @@ def open_engine(
         show_progress=False,
         command=(Path(sys.argv[0]).name, *sys.argv[1:]),
     )
-    with opened(settings, lambda line: None) as engine:
+    with opened(settings, lambda line: None) as (engine, _):
         yield engine
+
+
+def merge(
+    sweeps: Sequence[str | Path],
+    *,
+    name: str,
+    out: str | Path = "sweeps",
+    say: Callable[[str], None] = lambda line: None,
+) -> Sweep:
+    """Unite sweeps of one space into a new one, such as shards that were driven on different machines.
+
+    Args:
+        sweeps: folders, or names under ``out``; they stay as they are.
+        name: of the new sweep.
+        out: folder that holds sweeps.
+        say: told one line per step.
+
+    Returns:
+        The new sweep; `resume` carries out what is left of it.
+
+    Raises:
+        ConfigError: if the sweeps are of different spaces, or the new one exists.
+        DataError: if their inputs differ, or a ledger is damaged.
+    """
+    from chembench.sweep.merge import merge_sweeps
+
+    target = SweepPaths((Path(out) / safe_name("sweep", name)).resolve())
+    merge_sweeps([open_sweep(sweep, out).paths for sweep in sweeps], target, say)
+    return Sweep(target.root)
+
+
+def plan_gc(
+    path_or_name: str | Path | None = None,
+    *,
+    out: str | Path = "sweeps",
+    cache_dir: str | Path | None = None,
+    keep: str | None = None,
+) -> GcPlan:
+    """What may be deleted; `chembench.retention.collect` deletes it.
+
+    Args:
+        path_or_name: folder of a sweep, or its name under ``out``; none: every sweep of the cache, and the cache.
+        out: folder that holds sweeps.
+        cache_dir: the cache; by default that of the sweep, or ``CHEMBENCH_CACHE_DIR``.
+        keep: delete no more than is needed to stay below this, such as ``20GB``.
+
+    Raises:
+        ConfigError: if there is no such sweep, or ``keep`` is no size.
+    """
+    from chembench import retention
+    from chembench.header import places_of
+
+    keep_bytes = None if keep is None else parse_size(keep)
+    if path_or_name is None:
+        return retention.plan_gc(CachePaths(Path(cache_dir or default_cache()).resolve()), keep_bytes=keep_bytes)
+    sweep = open_sweep(path_or_name, out)
+    own = places_of(sweep.begun()).cache_dir if cache_dir is None else _absolute(cache_dir)
+    return retention.plan_gc(CachePaths(Path(own)), [sweep.paths], keep_bytes)
 
 
 def _absolute(folder: str | Path) -> str:
     return str(Path(folder).resolve())
 
 
-def _sweep_paths(space: Space, name: str | None, out: str | Path) -> SweepPaths:
-    return SweepPaths((Path(out) / safe_name("sweep", space.name if name is None else name)).resolve())
+def _sweep_paths(space: Space, name: str | None, out: str | Path, shard: Shard | None = None) -> SweepPaths:
+    whole = safe_name("sweep", space.name if name is None else name)
+    part = f"{whole}.shard-{shard.index}-of-{shard.of}" if shard else whole
+    return SweepPaths((Path(out) / safe_name("sweep", part)).resolve())
 
 
 __all__ = [
@@ -233,8 +313,10 @@ __all__ = [
     "Trial",
     "load_space",
     "make_plan",
+    "merge",
     "open_engine",
     "open_sweep",
+    "plan_gc",
     "resume",
     "run_sweep",
     "space_text",

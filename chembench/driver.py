@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from chembench.errors import ConfigError, Interrupted, RunError
+from chembench.errors import ConfigError, Interrupted, RunError, StorageError
 from chembench.header import Places, places_of, require_same_inputs, require_same_space, space_of, write_header
+from chembench.keeper import Keeper
 from chembench.paths import SweepPaths, as_written, written_whole
+from chembench.register import register
 from chembench.registry import RUNNERS
+from chembench.retention import clear_parts
 from chembench.specs import Kind, Outcome, TrialSpec
 from chembench.sweep.inputs import Say, prepare
 from chembench.sweep.ledger import Ledger, SweepState, read_state
@@ -21,6 +24,7 @@ from chembench.sweep.running import RunnerOptions, check_fits, local_node, requi
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import Space
 from chembench.sweep.stopping import Stopping, interrupted, resume_command
+from chembench.transfer import Exchange, carried_out, open_exchange
 from chembench.trial import run_item
 
 if TYPE_CHECKING:
@@ -101,41 +105,49 @@ def drive(settings: Drive, first: Callable[[Engine], object] | None = None) -> N
             stopping = Stopping(view.warn)
             with (
                 stopping.on_signals(interrupted(as_written(paths.root))),
-                opened(settings, view.say) as engine,
+                opened(settings, view.say) as (engine, exchange),
                 _tracked(settings, view),
             ):
                 if first is not None:
                     first(engine)
-                _run(settings, engine, view, stopping)
+                _run(settings, engine, view, _options(settings, view, stopping, exchange))
     except KeyboardInterrupt as at_once:
         if not paths.ledger.is_file():
             raise  # nothing has begun
         raise interrupted(as_written(paths.root)) from at_once
 
 
-def _run(settings: Drive, engine: Engine, view: View, stopping: Stopping) -> None:
-    """Carry the sweep as far as it goes, with its display, its journal and, in the end, its boards."""
-    from chembench.tracking.optuna_journal import OptunaJournal
-
-    paths, places = settings.paths, settings.places
-    journal = OptunaJournal(paths, settings.space)
-    view.watch(engine.state)
-
-    def on_change() -> None:
-        journal.update(engine.state)
-        view.refresh()
-
-    on_change()
-    options = RunnerOptions(
+def _options(settings: Drive, view: View, stopping: Stopping, exchange: Exchange | None) -> RunnerOptions:
+    places = settings.places
+    return RunnerOptions(
         ray_address=places.ray_address,
         max_concurrent=places.max_concurrent,
         say=view.warn,
         stopping=stopping,
-        folders=(paths.root, places.cache.root),
+        folders=(settings.paths.root, places.cache.root),
+        exchange=exchange,
     )
+
+
+def _run(settings: Drive, engine: Engine, view: View, options: RunnerOptions) -> None:
+    """Carry the sweep as far as it goes, with its display, its journal and, in the end, its boards."""
+    from chembench.tracking.optuna_journal import OptunaJournal
+
+    paths, places = settings.paths, settings.places
+    journal = OptunaJournal(paths, settings.space, view.warn)
+    keeper = None if places.keep_bytes is None else Keeper(paths, places.cache, places.keep_bytes, view.warn)
+    view.watch(engine.state)
+
+    def on_change() -> None:
+        journal.update(engine.state)
+        if keeper is not None:
+            keeper.after(engine.state)
+        view.refresh()
+
+    on_change()
     try:
         RUNNERS.load(places.runner)(engine, options, on_change)
-    except (Interrupted, RunError):
+    except (Interrupted, RunError, StorageError):
         write_boards(paths)
         raise
     write_boards(paths)
@@ -150,7 +162,7 @@ def carry_out(settings: Drive, uid: str) -> Outcome:
     Raises:
         ConfigError: if another process drives the sweep, or it waits for more than its pre-training.
     """
-    with opened(settings, lambda line: None) as engine:
+    with opened(settings, lambda line: None) as (engine, exchange):
         item = engine.state.items[uid]
         if item.status == "failed":
             engine.retry(uids=[uid])
@@ -163,31 +175,51 @@ def carry_out(settings: Drive, uid: str) -> Outcome:
                     f"item {uid} cannot be carried out alone, its study has not come so far or chose otherwise; "
                     f"go on with the sweep: {resume_command(as_written(settings.paths.root))}"
                 )
-            engine.tell(run_item(work))
+            outcome = carried_out(exchange.hand_out(work) if exchange else work, run_item)
+            if exchange is not None:
+                exchange.take_in(work.uid, work.attempt)
+            engine.tell(outcome)
         assert item.outcome is not None, "an item in a final state has an outcome"
         return item.outcome
 
 
 @contextmanager
-def opened(settings: Drive, say: Say) -> Iterator[Engine]:
-    """The engine of a sweep with its inputs prepared; no other process can drive it meanwhile.
+def opened(settings: Drive, say: Say) -> Iterator[tuple[Engine, Exchange | None]]:
+    """The engine of a sweep with its inputs prepared, and its storage; no other process can drive it meanwhile.
 
     Raises:
-        ConfigError: if the folder holds another space, or another driver is at work.
+        ConfigError: if the folder holds another space, another driver is at work, or the storage cannot be used.
         DataError: if an input cannot be used; a sweep that had not begun leaves no ledger then.
     """
-    space, places = settings.space, settings.places
-    with Ledger(settings.paths) as ledger:
-        require_same_space(space, ledger.state)
-        try:
+    space, paths = settings.space, settings.paths
+    with Ledger(paths) as ledger, ExitStack() as stack:
+        begun_with = ledger.state.header.get("places", {}).get("storage")
+        storage = settings.places.storage or begun_with  # given once, when the sweep begins
+        places = settings.places.model_copy(update={"storage": storage})
+        with _removed_if_not_begun(ledger):
+            require_same_space(space, ledger.state)
+            register(places.cache, paths)  # before inputs are prepared, so that nobody collects them meanwhile
+            clear_parts(places.cache, paths)
+            exchange = stack.enter_context(open_exchange(storage, paths, places.cache)) if storage else None
             prepared = prepare(space, places.cache, Path(places.data_dir), places.workers, say)
-        except BaseException:
-            if not ledger.state.name:
-                settings.paths.ledger.unlink()
-            raise
-        require_same_inputs(prepared, ledger.state)
+            require_same_inputs(prepared, ledger.state)
+            if exchange is not None:
+                items = ledger.state.items.values()
+                exchange.begin(prepared.folders, [(i.uid, i.attempt) for i in items if i.status == "running"], say)
         write_header(ledger, space, prepared, places, settings.shard, settings.command)
-        yield Engine(space, prepared, places.cache, ledger, settings.shard)
+        has_checkpoint = exchange.has_checkpoint if exchange else places.has_checkpoint
+        yield Engine(space, prepared, places.cache, ledger, settings.shard, has_checkpoint), exchange
+
+
+@contextmanager
+def _removed_if_not_begun(ledger: Ledger) -> Iterator[None]:
+    """A sweep whose inputs cannot be used leaves no ledger."""
+    try:
+        yield
+    except BaseException:
+        if not ledger.state.name:
+            ledger.paths.ledger.unlink()
+        raise
 
 
 def write_boards(paths: SweepPaths) -> None:

@@ -118,10 +118,9 @@ class Sweep:
     @property
     def tracking_uri(self) -> str:
         """Where the sweep's MLflow runs are."""
-        from chembench.tracking.mlflow_sync import default_tracking_uri
+        from chembench.tracking.mlflow_sync import tracking_uri_of
 
-        chosen = self.state().header.get("places", {}).get("tracking_uri")
-        return chosen or default_tracking_uri(self.root)
+        return tracking_uri_of(self.state(), self.paths)
 
     # --------------------------------------------------------------------------------------------------- items
 

@@ -6,7 +6,6 @@ A later start that changes one of these writes the line again; the last one coun
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 import subprocess
@@ -25,7 +24,7 @@ from chembench.sweep.inputs import Prepared
 from chembench.sweep.ledger import Ledger, SweepState
 from chembench.sweep.mistakes import Source
 from chembench.sweep.overrides import apply_overrides
-from chembench.sweep.plan import make_plan
+from chembench.sweep.plan import make_plan, share_of
 from chembench.sweep.reading import space_from
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import RAISABLE, Space, raised
@@ -62,6 +61,10 @@ class Places(Spec):
     """Items at a time; none: what the machine has."""
     tracking_uri: str | None = None
     """MLflow's; none: a SQLite file beside the sweep."""
+    storage: str | None = None
+    """Where workers without a folder in common with the driver find and leave everything; none: they have one."""
+    keep_bytes: PositiveInt | None = None
+    """What the sweep and its checkpoints may take on the disk; none: there is no bound."""
 
     @property
     def cache(self) -> CachePaths:
@@ -72,6 +75,10 @@ class Places(Spec):
         """Processes on this machine."""
         cores = len(os.sched_getaffinity(0))
         return cores if self.max_concurrent is None else min(cores, self.max_concurrent)
+
+    def has_checkpoint(self, digest: str) -> bool:
+        """Whether the pre-trained model of that digest lies in the cache."""
+        return self.cache.pretrained(digest).is_dir()
 
 
 def places_of(state: SweepState) -> Places:
@@ -145,7 +152,7 @@ def write_header(
     """Write the ``sweep`` event where there is none, or where the last one says something else."""
     before = ledger.state.header
     header = json.loads(json.dumps(_header(space, prepared, places, shard, command)))
-    header |= {name: before[name] for name in OF_THE_FIRST_START if name in before}
+    header = {**before, **header, **{name: before[name] for name in OF_THE_FIRST_START if name in before}}
     if header == before:
         return
     _write_space(ledger.paths, space)
@@ -166,17 +173,18 @@ def _header(
     space: Space, prepared: Prepared, places: Places, shard: Shard | None, command: tuple[str, ...]
 ) -> dict[str, Any]:
     plan = make_plan(space)
-    parts = shard.of if shard else 1
+    whole = ([cell.name for cell in (*plan.cells, *plan.control_cells)], plan.items)
+    cells, expected = share_of(space, shard) if shard else whole
     return {
         "mode": space.mode,
         "adaptive": space.is_adaptive,
         "tasks": _tasks(space, prepared),
         "confirm": space.confirm.model_dump(mode="json"),
         "search_trials": space.search.trials,
-        "cells": [cell.name for cell in (*plan.cells, *plan.control_cells)],
+        "cells": cells,
         "infeasible": list(plan.infeasible),
         "baselines": list(space.controls.baselines),
-        "expected": {kind: math.ceil(count / parts) for kind, count in plan.items.items()},
+        "expected": expected,
         "workers": places.workers,
         "identity": space.identity(),
         "space": space.as_data(),

@@ -15,11 +15,13 @@ from chembench.cli.options import (
     concurrent_option,
     data_option,
     format_option,
+    keep_option,
     out_option,
     quiet_option,
     runner_options,
     set_option,
     space_options,
+    storage_option,
     tracking_option,
 )
 from chembench.cli.printed import print_boards, print_failures
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 @cache_option
 @tracking_option
 @concurrent_option
+@storage_option
+@keep_option
+@click.option("--shard", metavar="I/N", help="Only part I of N, for a machine of its own; see chembench merge.")
 @quiet_option
 @click.pass_obj
 def sweep(arguments: Sequence[str], /, space: str, overrides: tuple[str, ...], quiet: bool, **options: Any) -> int:
@@ -59,6 +64,8 @@ def sweep(arguments: Sequence[str], /, space: str, overrides: tuple[str, ...], q
 @cache_option
 @tracking_option
 @concurrent_option
+@storage_option
+@keep_option
 @quiet_option
 def resume(sweep: str, out: Path, overrides: tuple[str, ...], quiet: bool, **options: Any) -> int:
     """Go on with SWEEP as it was begun, from any folder; what is not given is taken from its record."""

@@ -41,6 +41,12 @@ tracking_option = click.option("--tracking-uri", help="MLflow's; a SQLite file b
 concurrent_option = click.option(
     "--max-concurrent", type=click.IntRange(min=1), help="Items at a time; what the machine has by default."
 )
+storage_option = click.option(
+    "--storage", metavar="URL", help="Where workers without a folder in common get and leave files."
+)
+keep_option = click.option(
+    "--keep", metavar="SIZE", help="What the sweep and its checkpoints may take on the disk, such as 20GB."
+)
 quiet_option = click.option("--quiet", is_flag=True, help="No progress display and no boards in the terminal.")
 
 

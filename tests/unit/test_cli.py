@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 import chembench
-from chembench import api, cli
+from chembench import api, cli, doctor, upkeep
 from chembench.errors import ConfigError, DataError
 from chembench.paths import spaces_dir
 from chembench.rerun import Rerun
 from chembench.specs import Outcome
+from chembench.sweep import merge
 from chembench.sweep.progress import Failure
 
 HEAVY = {"torch", "transformers", "ray", "optuna", "mlflow", "rdkit", "deepchem", "pandas", "peft", "sklearn", "rich"}
@@ -28,11 +29,11 @@ OPTIONS = {
     "plan": {"--space", "--set", "-f", "--format"},
     "sweep": {
         "--space", "--set", "--name", "--out", "--runner", "--ray-address", "--data-dir", "--cache-dir",
-        "--tracking-uri", "--max-concurrent", "--quiet",
+        "--tracking-uri", "--max-concurrent", "--storage", "--keep", "--shard", "--quiet",
     },
     "resume": {
         "--out", "--trials", "--seeds", "--set", "--runner", "--ray-address", "--data-dir", "--cache-dir",
-        "--tracking-uri", "--max-concurrent", "--quiet",
+        "--tracking-uri", "--max-concurrent", "--storage", "--keep", "--quiet",
     },
     "retry": {"--failed", "--cause", "--uid", "--out", "--quiet"},
     "rerun": {"--check", "--out", "-f", "--format"},
@@ -41,7 +42,10 @@ OPTIONS = {
     "show": {"--out", "-f", "--format"},
     "predict": {"--task", "--model", "--input", "--smiles-column", "--output", "--out"},
     "ui": {"--out", "--tracking-uri", "--port"},
-    "doctor": {"--out", "--data-dir", "--cache-dir", "-f", "--format"},
+    "doctor": {"--out", "--data-dir", "--cache-dir", "--fix", "-f", "--format"},
+    "gc": {"--out", "--cache-dir", "--keep", "--dry-run", "-f", "--format"},
+    "sync": {"--out", "--tracking-uri"},
+    "merge": {"--name", "--out"},
 }  # fmt: skip
 """Every verb and option there is: adding one is a decision."""
 
@@ -104,6 +108,13 @@ def test_the_version_is_told(capsys):
         (["retry", "s"], "retry needs --failed, --cause or --uid; chembench status SWEEP says what failed"),
         (["retry", "s", "--cause", "fire"], "'fire' is not one of 'oom', 'nan'"),
         (["rerun", "s"], "Missing argument 'UID'"),
+        (["sync"], "Missing argument 'SWEEP'"),
+        (["merge", "--name", "all"], "Missing argument 'SWEEP...'"),
+        (["merge", "a", "b"], "Missing option '--name'"),
+        (["doctor", "--fix"], "--fix mends a SWEEP, name one: chembench doctor SWEEP --fix"),
+        (["gc", "--keep", "much"], "a size is a number and one of B, kB"),
+        (["sweep", "--space", "quickstart", "--keep", "20"], "a size is a number and one of B, kB"),
+        (["sweep", "--space", "quickstart", "--shard", "4/3"], "a shard is written as i/n with 1 <= i <= n, got '4/3'"),
         (["predict", "--input", "-"], "predict needs a SWEEP"),
         (["predict", "s", "--model", ".", "--input", "in.smi"], "--model names the model by itself"),
     ],
@@ -168,6 +179,8 @@ def test_a_plan_as_data_has_every_cell_with_its_parameters(capsys):
     [
         ["status", "nowhere"], ["leaderboard", "nowhere"], ["show", "nowhere", "abc"], ["ui", "nowhere"],
         ["resume", "nowhere"], ["retry", "nowhere", "--failed"], ["rerun", "nowhere", "abc"],
+        ["sync", "nowhere"], ["gc", "nowhere"],
+        ["merge", "nowhere", "--name", "all"],
         ["predict", "nowhere", "--task", "t", "--input", "in.smi"],
     ],
 )  # fmt: skip
@@ -289,7 +302,7 @@ def test_resume_hands_on_what_is_given_and_nothing_else(capsys, monkeypatch):
         "overrides": ("resources.cpus=2",),
         "show_progress": False,
     }
-    assert set(given) > {"runner", "ray_address", "max_concurrent", "tracking_uri", "cache_dir", "data_dir"}
+    assert set(given) > {"runner", "ray_address", "max_concurrent", "tracking_uri", "cache_dir", "data_dir", "keep"}
     assert capsys.readouterr().out.splitlines() == end_of(done)
 
 
@@ -340,7 +353,7 @@ def test_a_sweep_hands_its_options_on_and_ends_with_the_sweeps_own_status(capsys
     arguments = [
         "sweep", "--space", "quickstart", "--set", "search.trials=2", "--name", "mine", "--out", "there",
         "--runner", "serial", "--max-concurrent", "1", "--cache-dir", "c", "--data-dir", "d",
-        "--tracking-uri", "sqlite:///x.db", "--quiet",
+        "--tracking-uri", "sqlite:///x.db", "--storage", "s3://b", "--keep", "20GB", "--shard", "1/2", "--quiet",
     ]  # fmt: skip
     assert cli.run(arguments) == 3
     assert given.pop("space").search.trials == 2
@@ -353,6 +366,9 @@ def test_a_sweep_hands_its_options_on_and_ends_with_the_sweeps_own_status(capsys
         "cache_dir": Path("c"),
         "tracking_uri": "sqlite:///x.db",
         "max_concurrent": 1,
+        "storage": "s3://b",
+        "keep": "20GB",
+        "shard": "1/2",
         "show_progress": False,
         "command": ["chembench", *arguments],
     }
@@ -443,6 +459,47 @@ def test_doctor_reports_as_data_and_fails_when_a_check_does(capsys):
     assert {"python", "processors", "memory", "cache", "spaces", "data", "gpu", "ray", "sweep"} <= set(checks)
     assert checks["sweep"]["state"] == "fail"
     assert all(check["way_out"] for check in checks.values() if check["state"] != "ok")
+
+
+@pytest.mark.parametrize(("problems", "code"), [((), 0), (("boards: no space", "MLflow: no answer"), 1)])
+def test_sync_tells_each_step_and_what_could_not_be_made(problems, code, capsys, monkeypatch):
+    called = []
+
+    def made_anew(paths, tracking_uri, say):
+        called.append((paths, tracking_uri))
+        say("boards: made")
+        return SimpleNamespace(problems=problems)
+
+    monkeypatch.setattr(upkeep, "sync_sweep", made_anew)
+    monkeypatch.setattr(api, "open_sweep", lambda name, out: SimpleNamespace(paths=f"paths of {name}"))
+    assert cli.run(["sync", "s", "--tracking-uri", "http://there"]) == code
+    assert called == [("paths of s", "http://there")]
+    assert capsys.readouterr() == ("boards: made\n", "".join(f"{problem}\n" for problem in problems))
+
+
+def test_merge_makes_a_sweep_of_its_own_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    called = []
+    for name in ("one", "two"):
+        (tmp_path / "sweeps" / name).mkdir(parents=True)
+        (tmp_path / "sweeps" / name / "ledger.jsonl").touch()
+    monkeypatch.setattr(
+        merge, "merge_sweeps", lambda sources, target, say: called.append((sources, target, say("2 merged")))
+    )
+    assert cli.run(["merge", "one", "sweeps/two", "--name", "all"]) == 0
+    root = tmp_path / "sweeps" / "all"
+    ((sources, target, _),) = called
+    assert [paths.root for paths in sources] == [tmp_path / "sweeps" / "one", tmp_path / "sweeps" / "two"]
+    assert target.root == root
+    told = f"merged into {root}; what is left of it, and its boards: chembench resume sweeps/all"
+    assert capsys.readouterr().out.splitlines() == ["2 merged", told]
+    assert cli.run(["merge", "one", "two", "--name", "../x"]) == 2
+
+
+def test_doctor_mends_where_it_is_told_to(monkeypatch):
+    asked = []
+    monkeypatch.setattr(doctor, "examine", lambda places: asked.append(places) or [])
+    assert cli.run(["doctor", "s", "--fix", "--out", "there"]) == 0
+    assert asked == [doctor.Places(sweep="s", out=Path("there"), fix=True)]
 
 
 def test_ctrl_c_ends_the_process_with_4():

@@ -141,8 +141,21 @@ def test_a_second_start_writes_the_header_only_if_it_says_something_else(write):
     assert read_json(write.paths.environment)["command"] == ["chembench", "sweep"]
 
 
-def test_a_part_of_a_sweep_expects_its_part_of_the_items(write):
+def test_a_part_of_a_sweep_names_its_cells_and_expects_its_items(write):
+    parts = []
+    for index in (1, 2, 3):
+        parts.append(write(shard=Shard(index, 3))[1].header)
+        write.paths.ledger.unlink()
     _, whole = write()
-    write.paths.ledger.unlink()
-    _, part = write(shard=Shard(1, 4))
-    assert part.header["expected"]["search"] * 4 == pytest.approx(whole.header["expected"]["search"], abs=4)
+    assert sorted(name for part in parts for name in part["cells"]) == sorted(whole.header["cells"])
+    for kind in ("search", "confirm"):
+        assert sum(part["expected"][kind] for part in parts) == whole.header["expected"][kind]
+
+
+def test_what_others_wrote_into_the_header_stays(write):
+    _, state = write()
+    with Ledger(write.paths) as ledger:
+        header = {**state.header, "remeasured": 3}
+        ledger.append({"event": "sweep", "name": "mine", "space_digest": state.space_digest, "header": header})
+    assert write()[0] == 0
+    assert write("search.trials=4")[1].header["remeasured"] == 3
