@@ -222,7 +222,8 @@ def _sum(event: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(event).encode()).hexdigest()[:8]
 
 
-def _line(event: Mapping[str, Any]) -> bytes:
+def line_of(event: Mapping[str, Any]) -> bytes:
+    """An event as it stands in a ledger, with its checksum."""
     return json.dumps({**event, "sum": _sum(event)}, allow_nan=False).encode() + b"\n"
 
 
@@ -264,23 +265,27 @@ def read_state(paths: SweepPaths) -> SweepState:
         ConfigError: if there is no sweep in the folder.
         DataError: if the ledger is damaged.
     """
-    if not paths.ledger.is_file():
-        raise ConfigError(f"no sweep in {paths.root}; start one with `chembench sweep`, or give its folder")
     state = SweepState()
-    _fold(paths.ledger, state)
+    for _ in folded(paths, state):
+        pass
     return state
 
 
-def _fold(path: Path, state: SweepState) -> int:
-    """Fold every whole event of the file into ``state``; the offset behind the last one is given back."""
-    end = 0
-    for number, (offset, event) in enumerate(read_events(path), 1):
+def folded(paths: SweepPaths, state: SweepState) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Fold the events of a sweep into ``state``, one for each step, with the byte offset behind it.
+
+    Raises:
+        ConfigError: if there is no sweep in the folder.
+        DataError: if the ledger is damaged.
+    """
+    if not paths.ledger.is_file():
+        raise ConfigError(f"no sweep in {paths.root}; start one with `chembench sweep`, or give its folder")
+    for number, (offset, event) in enumerate(read_events(paths.ledger), 1):
         try:
             state.apply(event)
         except DataError as error:
-            raise DataError(f"ledger {path}, line {number}: {error}") from error
-        end = offset
-    return end
+            raise DataError(f"ledger {paths.ledger}, line {number}: {error}") from error
+        yield offset, event
 
 
 class Ledger:
@@ -298,7 +303,8 @@ class Ledger:
         self.state = SweepState()
         self._lock = take_lock(paths)
         try:
-            self._end = _fold(paths.ledger, self.state) if paths.ledger.is_file() else 0
+            events = folded(paths, self.state) if paths.ledger.is_file() else iter(())
+            self._end = max((offset for offset, _ in events), default=0)
             self._file = paths.ledger.open("ab", buffering=0)
             self._file.truncate(self._end)
         except BaseException:
@@ -313,7 +319,7 @@ class Ledger:
             DataError: if the file cannot be written for another reason.
         """
         stamped = {**event, "at": round(time.time(), 3)}
-        line = _line(stamped)
+        line = line_of(stamped)
         try:
             if os.fstat(self._file.fileno()).st_size != self._end:
                 self._file.truncate(self._end)  # an earlier failure left a torn line that could not be cut off then

@@ -120,7 +120,7 @@ class Copy:
         return {path: path.read_bytes() for path in self.sweep.root.rglob(pattern) if path.is_file()}
 
     def _write(self, events: list[dict]) -> None:
-        self.sweep.paths.ledger.write_bytes(b"".join(map(ledger._line, events)))
+        self.sweep.paths.ledger.write_bytes(b"".join(map(ledger.line_of, events)))
 
 
 def _untracked(event: dict) -> dict:

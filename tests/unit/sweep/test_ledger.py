@@ -12,7 +12,7 @@ from chembench.config import canonical_json
 from chembench.errors import ConfigError, DataError
 from chembench.paths import SweepPaths
 from chembench.specs import BaselineSpec, Outcome
-from chembench.sweep.ledger import EVENTS, ItemRecord, Ledger, _line, orphan_message, read_events, read_state
+from chembench.sweep.ledger import EVENTS, ItemRecord, Ledger, line_of, orphan_message, read_events, read_state
 from chembench.sweep.locking import at_rest
 
 BASELINE = BaselineSpec(
@@ -124,7 +124,7 @@ def test_every_line_carries_a_checksum_that_a_changed_score_breaks(whole):
 @pytest.mark.parametrize("name", ["asked_uids", "dreamt", "__init__", None])
 def test_an_event_that_this_version_does_not_know_is_refused(whole, name):
     with whole.ledger.open("ab") as file:
-        file.write(_line({"event": name}))
+        file.write(line_of({"event": name}))
     with pytest.raises(
         DataError, match=r"line 14: events are sweep, item, .*, got .*; read the sweep with the version"
     ):
@@ -133,7 +133,7 @@ def test_an_event_that_this_version_does_not_know_is_refused(whole, name):
 
 def test_an_event_that_does_not_fit_is_refused_with_its_line(whole):
     with whole.ledger.open("ab") as file:
-        file.write(_line({"event": "started", "uid": "f" * 12, "attempt": 1}))
+        file.write(line_of({"event": "started", "uid": "f" * 12, "attempt": 1}))
     with pytest.raises(
         DataError, match=r"line 14: event 'started' does not fit those before it: KeyError 'ffffffffffff'"
     ):

@@ -21,7 +21,7 @@ from sweep_fakes import (
 from chembench.errors import ConfigError
 from chembench.report.leaderboard import design_from_state, leaderboards
 from chembench.report.rows import rows_from_state
-from chembench.sweep.ledger import Ledger, _line, read_events, read_state
+from chembench.sweep.ledger import Ledger, line_of, read_events, read_state
 from chembench.sweep.progress import expected_items, status_of
 from chembench.sweep.winners import winners
 
@@ -304,7 +304,7 @@ def as_an_earlier_version_wrote_it(folder):
     lines = []
     for event in events_of(folder):
         event.pop("basis", None)
-        lines.append(_line(event))
+        lines.append(line_of(event))
     ledger.write_bytes(b"".join(lines))
     assert b"basis" not in ledger.read_bytes()
 
