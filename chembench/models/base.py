@@ -177,7 +177,10 @@ def tensors_to_save(module: nn.Module) -> dict[str, Tensor]:
     Returns:
         Copies under the first name of each tensor (BART's three embeddings are one).
     """
-    return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in _own(module)}
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in own_tensors(module).items()
+    }
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -186,7 +189,11 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         DataError: if a tensor is missing, unexpected or of another shape or type; ``module`` is then unchanged.
     """
-    own = dict(_own(module))
+    copy_tensors(own_tensors(module), tensors)
+
+
+def copy_tensors(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Copy ``tensors`` into those of the same name; errors are those of `load_tensors`."""
     missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or unexpected:
         raise DataError(
@@ -206,11 +213,9 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             tensor.copy_(tensors[name])
 
 
-def _own(module: nn.Module) -> list[tuple[str, Tensor]]:
-    seen: set[int] = set()
-    own = []
+def own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The weights and buffers of ``module`` themselves, each shared tensor once, under its first name."""
+    first: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            own.append((name, tensor))
-    return own
+        first.setdefault(id(tensor), (name, tensor))
+    return dict(first.values())

@@ -16,7 +16,9 @@ from chembench.models.base import (
     Backbone,
     PretrainingModel,
     build_pretraining_model,
+    copy_tensors,
     load_tensors,
+    own_tensors,
     seeded,
     set_dropout,
     tensors_to_save,
@@ -74,6 +76,22 @@ class FinetuneModel(nn.Module):
         for module in self.head.modules():
             if isinstance(module, Standardise):
                 module.learn(features_NF)
+
+    def learnt(self) -> dict[str, Tensor]:
+        """What training makes: the trained weights, and the head with the scale of its features.
+
+        Everything else is what the pre-trained model holds, so that this and its checkpoint are the whole model.
+        """
+        own = own_tensors(self).items()
+        return {name: tensor for name, tensor in own if tensor.requires_grad or name.startswith("head.")}
+
+    def take_learnt(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy in what `learnt` gave of such a model.
+
+        Raises:
+            DataError: if the tensors are not those of this model.
+        """
+        copy_tensors(self.learnt(), tensors)
 
     def state_for_saving(self) -> dict[str, Tensor]:
         """Copies of the weights on the CPU, as safetensors takes them and `load_finetuned` reads them."""
@@ -199,4 +217,17 @@ def load_finetuned(trial: TrialSpec, tensors: Mapping[str, Tensor]) -> FinetuneM
     blank = build_pretraining_model(trial.model, trial.descriptors, seed=0, dropout=0.0)
     model = cast(FinetuneModel, METHODS.load(method)(blank, trial))
     load_tensors(model, tensors)
+    return model.eval()
+
+
+def join_finetuned(trial: TrialSpec, pretrained: Mapping[str, Tensor], learnt: Mapping[str, Tensor]) -> FinetuneModel:
+    """The model that was fitted to ``pretrained``, and of which `FinetuneModel.learnt` gave ``learnt``; to predict.
+
+    Raises:
+        DataError: if the tensors are not those of the trial's model.
+    """
+    blank = build_pretraining_model(trial.model, trial.descriptors, seed=0, dropout=0.0)
+    load_tensors(blank, pretrained)
+    model = cast(FinetuneModel, METHODS.load(trial.finetune.method)(blank, trial))
+    model.take_learnt(learnt)
     return model.eval()
