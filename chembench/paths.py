@@ -54,9 +54,12 @@ def full_disk_told(place: Path) -> Iterator[None]:
     except Exception as error:
         if not is_disk_full(error):
             raise
-        raise DiskFullError(
-            f"no space left on the device that holds {place}; free some, then give the same command again"
-        ) from error
+        raise no_space_left(place) from error
+
+
+def no_space_left(place: Path) -> DiskFullError:
+    """The error for a full device."""
+    return DiskFullError(f"no space left on the device that holds {place}; free some, then give the same command again")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ whole: where that file exists the attempt is over, and it is never repeated.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import time
 import traceback
@@ -18,13 +19,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chembench.errors import Cause, ChembenchError, ConfigError, DataError, RunError
-from chembench.paths import RunPaths, append_line, read_json, write_json, written_whole
+from chembench.errors import Cause, ChembenchError, ConfigError, DataError, DiskFullError, RunError
+from chembench.paths import (
+    RunPaths,
+    append_line,
+    is_disk_full,
+    no_space_left,
+    read_json,
+    write_json,
+    written_whole,
+)
 from chembench.registry import BASELINES
 from chembench.specs import BaselineSpec, Kind, Outcome, PretrainSpec, Status, TrialSpec, Work
-from chembench.training.hardware import DeviceName, is_out_of_memory, measured_cost, start_peak_memory
+from chembench.training.hardware import (
+    DeviceName,
+    is_out_of_memory,
+    measured_cost,
+    set_memory_share,
+    start_peak_memory,
+)
 
 if TYPE_CHECKING:
+    from chembench.training.attempt import Attempt
+    from chembench.training.device import Device
     from chembench.training.pruning import Judge
     from chembench.training.targets import Predicted
 
@@ -38,34 +55,43 @@ class Result:
     metrics: dict[str, float] = field(default_factory=dict)
     objectives: tuple[float, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
-    measured: dict[str, Any] = field(default_factory=dict)
+
+
+Measured = dict[str, Any]
+"""Filled while an item is carried out, so that a failed one tells it too."""
 
 
 def run_item(work: Work) -> Outcome:
     """Carry out one attempt at one item.
 
     Nothing that goes wrong inside it is raised: the outcome is then *failed*, with a cause, and the traceback stands in
-    ``error.txt``. After cause ``oom`` or ``nan`` a runner had better not use the process again.
+    ``error.txt``. After cause ``oom`` or ``nan`` a runner had better not use the process again. Where the attempt's
+    folder holds the file ``stop``, or the disk is full, the cause is ``preempted``: a later attempt goes on from the
+    newest state of this and earlier ones.
 
     Args:
         work: what to do, and the folder to do it in.
 
     Returns:
-        The content of ``result.json``; if that file existed already, it is returned unchanged.
+        The content of ``result.json``; if that file existed already, it is returned unchanged. If the disk is too full
+        for that file, there is none, and ``measured`` says ``disk_full``.
     """
     paths = RunPaths(Path(work.folder))
     if paths.result.exists():
         return Outcome.model_validate(read_json(paths.result))
-    _clear(paths)
-    write_json(paths.spec, work.model_dump(mode="json"))
     started, started_at = time.monotonic(), time.time()
     cause: Cause | None = None
+    measured: Measured = {}
     try:
-        result = CARRY_OUT[work.kind](work, paths)
+        _begin(work, paths)
+        result = CARRY_OUT[work.kind](work, paths, measured)
+        result.message = "; ".join(filter(None, (result.message, _halved(measured))))
     except Exception as error:  # noqa: BLE001 - the one place: an item that raised is failed, the sweep goes on
-        paths.error.write_text("".join(traceback.format_exception(error)))
-        cause, result = cause_of(error), Result("failed", _one_line(error))
-    cost = _cost(work, time.monotonic() - started)
+        cause, result = cause_of(error), Result("failed", _one_line(error, paths))
+        measured |= {"disk_full": True} if is_disk_full(error) else {}
+        with contextlib.suppress(DiskFullError), written_whole(paths.error) as part:
+            part.write_text("".join(traceback.format_exception(error)))
+    cost = _cost(work, time.monotonic() - started, measured.get("earlier_seconds", 0.0))
     outcome = Outcome(
         uid=work.uid,
         attempt=work.attempt,
@@ -76,79 +102,95 @@ def run_item(work: Work) -> Outcome:
         metrics=result.metrics,
         objectives=result.objectives,
         facts=result.facts,
-        measured={**cost, "started_at": started_at, "ended_at": time.time(), **result.measured},
+        measured={**cost, "started_at": started_at, "ended_at": time.time(), **measured},
     )
-    write_json(paths.result, outcome.model_dump(mode="json"))
-    return outcome
+    return _written(outcome, paths)
 
 
-def _clear(paths: RunPaths) -> None:
+def _begin(work: Work, paths: RunPaths) -> None:
     """Forget what a killed process of the same attempt left; its resume state stays."""
     paths.root.mkdir(parents=True, exist_ok=True)
     for file in (paths.curves, paths.error, paths.predictions):
         file.unlink(missing_ok=True)
+    write_json(paths.spec, work.model_dump(mode="json"))
+    if paths.stop.exists():
+        raise RunError("stopped as asked before anything was done; the next attempt does it", "preempted")
+
+
+def _written(outcome: Outcome, paths: RunPaths) -> Outcome:
+    """The outcome once it stands in ``result.json``; states to go on from are then of no use, unless it failed."""
+    try:
+        write_json(paths.result, outcome.model_dump(mode="json"))
+    except DiskFullError as error:
+        return Outcome(
+            uid=outcome.uid,
+            attempt=outcome.attempt,
+            kind=outcome.kind,
+            status="failed",
+            cause="preempted",
+            message=str(error),
+            measured={**outcome.measured, "disk_full": True},
+        )
+    if outcome.status != "failed":
+        for attempt in paths.attempts_so_far():
+            attempt.resume.unlink(missing_ok=True)
+    return outcome
 
 
 def cause_of(error: BaseException) -> Cause:
     """Why an item failed, in one word."""
     if isinstance(error, RunError):
         return error.cause
+    if is_disk_full(error):
+        return "preempted"
     if is_out_of_memory(error):
         return "oom"
     return "data" if isinstance(error, DataError) else "bug"
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: BaseException, paths: RunPaths) -> str:
     text = " ".join(str(error).split())
-    return text if isinstance(error, ChembenchError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, ChembenchError):
+        return text
+    return str(no_space_left(paths.root)) if is_disk_full(error) else f"{type(error).__name__}: {text}"
 
 
-def _cost(work: Work, wall_seconds: float) -> dict[str, Any]:
+def _halved(measured: Measured) -> str:
+    halvings = measured.get("micro_batch_halvings", 0)
+    times = f"{halvings} time{'s' if halvings > 1 else ''}"
+    return f"memory ran out, micro-batches were halved {times}" if halvings else ""
+
+
+def _cost(work: Work, wall_seconds: float, earlier_seconds: float) -> dict[str, Any]:
     device: DeviceName = "cpu" if work.kind == "baseline" else work.device
     try:
-        return measured_cost(device, work.spec.threads, wall_seconds)
+        return measured_cost(device, work.spec.threads, wall_seconds, earlier_seconds)
     except (RuntimeError, AssertionError):  # there is no GPU to ask: the item failed for that reason
         return {"device": device, "wall_seconds": round(wall_seconds, 3)}
 
 
-def run_pretraining(work: Work, paths: RunPaths) -> Result:
+def run_pretraining(work: Work, paths: RunPaths, measured: Measured) -> Result:
     """Train a checkpoint, or find that it exists."""
-    from chembench.training.device import resolve_device
     from chembench.training.pretrain import pretrain
 
-    spec = _expected(work, PretrainSpec)
-    device = resolve_device(work.device)
-    start_peak_memory(device.name)
-    found = pretrain(
-        spec,
-        work.inputs,
-        Curves(paths),
-        device=device,
-        resume=paths.resume,
-        resume_from=[earlier.resume for earlier in paths.attempts_so_far()],
-    )
-    measured = {
-        "molecules_seen": found.molecules_seen,
-        "reused": found.reused,
-        "resumed_at_step": found.resumed_at_step,
-        "built": found.built,
-    }
-    return Result(metrics=found.metrics, facts=found.facts, measured=measured)
+    spec, device, attempt = _expected(work, PretrainSpec), _start(work), _attempt(paths, measured)
+    found = pretrain(spec, work.inputs, Curves(paths), device=device, attempt=attempt)
+    measured |= {"molecules_seen": found.molecules_seen, "reused": found.reused, "built": found.built}
+    return Result(metrics=found.metrics, facts=found.facts)
 
 
-def run_trial(work: Work, paths: RunPaths) -> Result:
+def run_trial(work: Work, paths: RunPaths, measured: Measured) -> Result:
     """Fine-tune on one task; validation decides, the test is scored in confirm trials alone."""
-    from chembench.training.device import resolve_device
     from chembench.training.finetune import finetune
     from chembench.training.pruning import Judge
     from chembench.training.targets import target_facts
 
     spec = _expected(work, TrialSpec)
     judge = Judge(work.rungs) if work.rungs is not None and work.kind == "search" else None
-    device = resolve_device(work.device)
-    start_peak_memory(device.name)
-    fit = finetune(spec, work.inputs, Curves(paths, judge), device=device)
-    result = Result("finished", "", fit.metrics, fit.objectives, fit.facts, {"molecules_seen": fit.molecules_seen})
+    device, attempt = _start(work), _attempt(paths, measured)
+    fit = finetune(spec, work.inputs, Curves(paths, judge), device=device, attempt=attempt)
+    measured["molecules_seen"] = fit.molecules_seen
+    result = Result("finished", "", fit.metrics, fit.objectives, fit.facts)
     if fit.pruned and work.rungs is not None:
         result.status = "pruned"
         result.message = f"stopped by pruner '{work.rungs.pruner}' after epoch {len(fit.objectives)}"
@@ -159,11 +201,29 @@ def run_trial(work: Work, paths: RunPaths) -> Result:
         from chembench.training.fitted import FittedModel
 
         tokenizer = Path(_given(work.inputs.tokenizer, "tokenizer"))
-        FittedModel(spec, targets.names, targets.unit, fit.scaling, fit.model, tokenizer).save(paths.model)
+        fitted = FittedModel(spec, targets.names, targets.unit, fit.scaling, fit.model, tokenizer, fit.weights_file)
+        fitted.save(paths.model)
     return result
 
 
-def run_baseline(work: Work, paths: RunPaths) -> Result:
+def _start(work: Work) -> Device:
+    """The device of an item that trains, with the memory it may use."""
+    from chembench.training.device import resolve_device
+
+    device = resolve_device(work.device)
+    set_memory_share(device.name, work.memory_fraction)
+    start_peak_memory(device.name)
+    return device
+
+
+def _attempt(paths: RunPaths, measured: Measured) -> Attempt:
+    from chembench.training.attempt import Attempt, StopFile
+
+    earlier = [attempt.resume for attempt in paths.attempts_so_far()]
+    return Attempt(paths.resume, earlier, StopFile(paths.stop), measured)
+
+
+def run_baseline(work: Work, paths: RunPaths, measured: Measured) -> Result:
     """Fit a control on the training rows and score it on validation and test; it sees no test label."""
     import dataclasses
 
@@ -197,7 +257,7 @@ def run_baseline(work: Work, paths: RunPaths) -> Result:
     return Result(metrics=metrics, facts={**fit.facts, "undefined": undefined})
 
 
-CARRY_OUT: dict[Kind, Callable[[Work, RunPaths], Result]] = {
+CARRY_OUT: dict[Kind, Callable[[Work, RunPaths, Measured], Result]] = {
     "pretrain": run_pretraining,
     "search": run_trial,
     "rescore": run_trial,

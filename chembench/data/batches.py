@@ -35,39 +35,44 @@ def steps_per_epoch(molecules: int, batch_size: int) -> int:
 
 
 def epoch_steps(
-    lengths_N: NDArray[np.integer],
+    molecules: int,
     batch_size: int,
     seed: int,
     epoch: int,
-    packing: Packing,
     *,
     skip: int = 0,
-) -> Iterator[tuple[Ints, ...]]:
-    """One pass over all molecules in random order: the micro-batches of each optimiser step.
+) -> Iterator[Ints]:
+    """One pass over all molecules in random order: the molecules of each optimiser step.
 
     Args:
-        lengths_N: tokens of each molecule, as they will be seen by the model.
+        molecules: how many there are.
         batch_size: molecules per optimiser step; the last step of an epoch keeps what is left.
         seed: of the order; each ``epoch`` has an order of its own.
         epoch: number of the pass.
-        packing: how a step is cut into micro-batches.
         skip: steps at the start that are left out, to go on where an earlier attempt stopped.
 
     Yields:
-        Index arrays, longest molecules first; together they hold ``batch_size`` different molecules.
+        Indices of ``batch_size`` different molecules.
     """
-    order_N = np.random.default_rng(stable_seed("epoch", seed, epoch)).permutation(len(lengths_N))
-    for start in range(skip * batch_size, len(order_N), batch_size):
-        yield tuple(_cut(order_N[start : start + batch_size], lengths_N, packing))
+    order_N = np.random.default_rng(stable_seed("epoch", seed, epoch)).permutation(molecules)
+    for start in range(skip * batch_size, molecules, batch_size):
+        yield order_N[start : start + batch_size]
 
 
-def length_batches(lengths_N: NDArray[np.integer], packing: Packing) -> tuple[Ints, ...]:
-    """All molecules in batches of like length, for evaluation: their order does not matter there."""
-    return tuple(_cut(np.arange(len(lengths_N)), lengths_N, packing))
+def cut(indices_B: Ints, lengths_N: NDArray[np.integer], packing: Packing) -> list[Ints]:
+    """Some molecules in micro-batches of like length.
 
+    Args:
+        indices_B: which ones.
+        lengths_N: tokens of each molecule of the set, as they will be seen by the model.
+        packing: how large a micro-batch may be, and what another one costs.
 
-def _cut(indices_B: Ints, lengths_N: NDArray[np.integer], packing: Packing) -> list[Ints]:
-    """``indices_B`` sorted by falling length and cut into micro-batches."""
+    Returns:
+        Indices, those of the longest molecules first.
+
+    Raises:
+        ConfigError: if the packing has no room for a token.
+    """
     if packing.token_budget < 1:
         raise ConfigError(f"token_budget must be at least 1 token, got {packing.token_budget}; give a few thousand")
     if not len(indices_B):

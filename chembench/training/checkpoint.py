@@ -1,34 +1,33 @@
-"""Weights on disk: the folder of a pre-trained model, and the state from which a stopped training goes on.
+"""Weights on disk: the folder of a pre-trained model.
 
 A pre-trained folder, named by the digest of its `PretrainSpec`::
 
     model.safetensors      weights after the last epoch
     epochs/01.safetensors  weights after earlier epochs, where they were asked for
     settings.json          what it is: specification, names of the descriptors
-    training.json          how it went: metrics, curve, measured cost
+    training.json          how it went: metrics, curve, measured cost, and the checksums of the weights
     tokenizer/             the tokenizer it reads
 
-Nothing found in a folder is unpickled: weights are safetensors, optimiser states load with ``weights_only=True``.
+Nothing found in a folder is unpickled: weights are safetensors.
 """
 
 from __future__ import annotations
 
-import pickle
+import hashlib
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from chembench.errors import DataError
-from chembench.paths import built_whole, read_json, write_json, written_whole
+from chembench.paths import built_whole, part_beside, read_json, write_json
 from chembench.specs import PretrainSpec
 
 FORMAT = 1
@@ -39,6 +38,10 @@ WEIGHTS, SETTINGS, TRAINING, TOKENIZER, EPOCHS = (
     "tokenizer",
     "epochs",
 )
+
+
+class DamagedError(DataError):
+    """A folder with weights lacks a file, or one of them is not what was written: it has to be made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,46 @@ class Checkpoint:
         """Weights after each kept epoch; the last ones are those of the finished model."""
         return (*sorted((self.folder / EPOCHS).glob("*.safetensors")), self.folder / WEIGHTS)
 
+    def require_whole(self, file: Path) -> None:
+        """Hold one of the weight files against its checksum; a process reads each file once for that.
+
+        Raises:
+            DamagedError: if it is not what was written.
+            DataError: if it cannot be read now.
+        """
+        sums = self.training.get("sha256", {})  # folders written before there were checksums have none
+        try:
+            seen = file.stat()
+            _require_sum(file, sums.get(str(file.relative_to(self.folder))), (seen.st_mtime_ns, seen.st_size))
+        except (SafetensorError, FileNotFoundError) as error:
+            raise DamagedError(f"{file} must be a whole safetensors file ({error}); {_again(self.folder)}") from error
+        except OSError as error:
+            raise DataError(f"{file} cannot be read ({error}); make it readable") from error
+
+    def tensors(self, file: Path) -> dict[str, Tensor]:
+        """What one of the weight files holds, on the CPU; see `require_whole`."""
+        self.require_whole(file)
+        return load_weights(file, self.spec.digest)
+
+
+def _again(folder: Path) -> str:
+    return f"delete {folder} and retry what failed (chembench retry SWEEP --failed), it is then made again"
+
+
+@cache
+def _require_sum(file: Path, sha256: str | None, stamp: tuple[int, int]) -> None:
+    """Nothing, if the file is as it was written; ``stamp`` tells a file from one that took its place."""
+    with safe_open(file, "pt"):  # compares the length with what the header says
+        pass
+    if sha256 is not None and (found := sha256_of(file)) != sha256:
+        raise SafetensorError(f"its sha256 is {found[:12]}..., it was written with {sha256[:12]}...")
+
+
+def sha256_of(file: Path) -> str:
+    """Checksum of a file's content."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
 
 def save_checkpoint(
     folder: Path,
@@ -66,7 +109,7 @@ def save_checkpoint(
     training: Mapping[str, Any],
     tokenizer_folder: Path,
 ) -> None:
-    """Write a pre-trained folder whole; if another process wrote it meanwhile, that one stays.
+    """Write a pre-trained folder whole; if another process wrote it meanwhile, that one stays, unless it is damaged.
 
     Args:
         folder: where it will lie.
@@ -82,24 +125,53 @@ def save_checkpoint(
             save_file(tensors, part / EPOCHS / f"{number:04d}.safetensors")
         save_file(weights[-1], part / WEIGHTS)
         shutil.copytree(tokenizer_folder, part / TOKENIZER)
-        write_json(part / TRAINING, dict(training))
+        sums = {str(file.relative_to(part)): sha256_of(file) for file in sorted(part.rglob("*.safetensors"))}
+        write_json(part / TRAINING, {**training, "sha256": sums})
         settings = {"format": FORMAT, "kind": "pretrained", "digest": spec.digest, "spec": spec.model_dump(mode="json")}
         write_json(part / SETTINGS, {**settings, "descriptors": list(descriptors)})
+        _remove_damaged(folder, spec.digest)
+
+
+def find_whole(folder: Path, digest: str) -> Checkpoint:
+    """The pre-trained model in ``folder``, with every weight file held against its checksum.
+
+    Raises:
+        DamagedError: if the folder has to be made again.
+        DataError: if it holds another model, or cannot be read now.
+    """
+    found = read_checkpoint(folder, digest)
+    for file in found.weight_files:
+        found.require_whole(file)
+    return found
+
+
+def _remove_damaged(folder: Path, digest: str) -> None:
+    if not folder.is_dir():
+        return
+    try:
+        find_whole(folder, digest)
+    except DamagedError:
+        aside = part_beside(folder)
+        folder.rename(aside)  # in one step: nobody finds half a folder
+        shutil.rmtree(aside)
 
 
 def read_settings(folder: Path, kind: str) -> dict[str, Any]:
     """``settings.json`` of a folder with weights.
 
     Raises:
-        DataError: if it is missing, malformed, of another kind or of a later format.
+        DamagedError: if it is missing or malformed.
+        DataError: if it cannot be read now, or is of another kind or a later format.
     """
     file = folder / SETTINGS
     try:
         settings = read_json(file)
-    except (OSError, ValueError) as error:
-        raise DataError(
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise DamagedError(
             f"{file} must be the settings of a {kind} model, it cannot be read ({error}); make the folder again"
         ) from error
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error}); make it readable") from error
     if not isinstance(settings, dict) or settings.get("kind") != kind or settings.get("format") != FORMAT:
         raise DataError(
             f"{file} must describe a {kind} model in format {FORMAT}, it does not; "
@@ -112,26 +184,39 @@ def read_checkpoint(folder: Path, digest: str) -> Checkpoint:
     """The pre-trained model in ``folder``; its weights are not read yet.
 
     Raises:
-        DataError: if a file is missing or malformed, or the folder holds another model than ``digest`` names.
+        DamagedError: if a file is missing or malformed.
+        DataError: if one cannot be read now, or the folder holds another model than ``digest`` names.
     """
     settings = read_settings(folder, "pretrained")
     try:
-        spec = PretrainSpec.model_validate(settings["spec"])
-        training = read_json(folder / TRAINING)
-        found = Checkpoint(folder, spec, tuple(settings["descriptors"]), training)
-    except (KeyError, ValueError, OSError, ValidationError) as error:
+        spec, named = PretrainSpec.model_validate(settings["spec"]), settings["digest"]
+        descriptors = tuple(settings["descriptors"])
+    except (KeyError, TypeError, ValidationError) as error:
         raise DataError(
-            f"{folder} is no whole pre-trained model ({error}); delete it, it will be made again"
+            f"{folder / SETTINGS} must describe a pre-training as this version of chembench does ({error}); "
+            "delete the folder, it will be made again"
         ) from error
-    if spec.digest != digest or settings["digest"] != digest:
+    if spec.digest != digest or named != digest:
         raise DataError(
             f"{folder / SETTINGS} must describe pre-training {digest}, it describes {spec.digest}; "
             "delete the folder, it will be made again"
         )
-    for file in found.weight_files:
-        if not file.is_file():
-            raise DataError(f"{file} is missing; delete the folder, it will be made again")
+    try:
+        found = Checkpoint(folder, spec, descriptors, read_json(folder / TRAINING))
+        _require_parts(found)
+    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"{folder} is no whole pre-trained model ({error}); {_again(folder)}") from error
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error}); make it readable") from error
     return found
+
+
+def _require_parts(found: Checkpoint) -> None:
+    for name in ("metrics", "facts", "curve", "built"):
+        found.training[name]
+    for name in (WEIGHTS, *found.training.get("sha256", {})):
+        if not (found.folder / name).is_file():
+            raise FileNotFoundError(f"{name} is missing")
 
 
 @lru_cache(maxsize=2)
@@ -158,52 +243,3 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (SafetensorError, OSError) as error:
         raise DataError(f"{file} must be a whole safetensors file ({error}); make its folder again") from error
-
-
-@dataclass(slots=True)
-class ResumeState:
-    """Everything a stopped pre-training needs to go on as if it had not been stopped."""
-
-    digest: str
-    """Of the `PretrainSpec` it belongs to."""
-    step: int
-    """Optimiser steps done."""
-    loss_sum: float
-    """Running training loss of the epoch, and the number of labels in it."""
-    labels: int
-    rng: list[Tensor]
-    """State of torch's generators: the CPU's, then each GPU's."""
-    model: dict[str, Tensor]
-    optimiser: dict[str, Any]
-    curve: list[dict[str, float]]
-    """Values of the epochs that are done."""
-    kept: list[dict[str, Tensor]] = field(default_factory=list)
-    """Weights after each of them, where they are asked for."""
-
-
-def save_resume(file: Path, state: ResumeState) -> None:
-    """Write ``state`` whole."""
-    with written_whole(file) as part:
-        torch.save({name: getattr(state, name) for name in ResumeState.__dataclass_fields__}, part)
-
-
-def load_resume(file: Path, digest: str) -> ResumeState:
-    """The state in ``file``, read without unpickling anything but tensors and plain values.
-
-    Raises:
-        DataError: if it cannot be read so, or belongs to another specification.
-    """
-    try:
-        values = torch.load(file, map_location="cpu", weights_only=True)
-        state = ResumeState(**values)
-    except (OSError, RuntimeError, pickle.UnpicklingError, TypeError, EOFError) as error:
-        first_line = str(error).strip().partition("\n")[0]
-        raise DataError(
-            f"{file} must be the state of a stopped pre-training ({first_line}); delete it to start from the beginning"
-        ) from error
-    if state.digest != digest:
-        raise DataError(
-            f"{file} must belong to pre-training {digest}, it belongs to {state.digest}; "
-            "delete it to start from the beginning"
-        )
-    return state

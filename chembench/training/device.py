@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 
 from chembench.data.batches import Packing
-from chembench.errors import ConfigError, RunError
+from chembench.errors import ConfigError
 from chembench.specs import Precision
-from chembench.training.hardware import DeviceName, is_out_of_memory
+from chembench.training.hardware import DeviceName
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,29 +72,13 @@ def precision_set(precision: Precision, device: Device) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def memory_faults_told() -> Iterator[None]:
-    """Turn a device's or an allocator's lack of memory into `RunError` with cause ``oom``."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RunError(
-            f"training needs more memory than there is ({first_line}); take a smaller model or a larger device", "oom"
-        ) from error
+def generator_states(device: Device) -> list[torch.Tensor]:
+    """States of the generators that training draws from: the CPU's, then that of the GPU in use."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if device.name == "cuda" else [])]
 
 
-def generator_states() -> list[torch.Tensor]:
-    """States of torch's generators: the CPU's, then that of each GPU."""
-    of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return [torch.get_rng_state(), *of_gpus]
-
-
-def restore_generators(states: list[torch.Tensor]) -> None:
-    """Set torch's generators to what `generator_states` gave; GPUs that are not there now are left out."""
+def restore_generators(states: list[torch.Tensor], device: Device) -> None:
+    """Set the generators to what `generator_states` gave; a GPU's state is left out where there is none."""
     torch.set_rng_state(states[0])
-    if torch.cuda.is_available():
-        for index, state in enumerate(states[1 : 1 + torch.cuda.device_count()]):
-            torch.cuda.set_rng_state(state, index)
+    if device.name == "cuda" and len(states) > 1:
+        torch.cuda.set_rng_state(states[1])

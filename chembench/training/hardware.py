@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import platform
 import resource
 import socket
@@ -11,14 +12,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 DeviceName = Literal["cpu", "cuda"]
+_SIGNS_OF_NO_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc", "status_alloc_failed")
+"""As torch's allocators, C++ and cuBLAS or cuDNN say it."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that an allocation failed; torch's CPU allocator has no class of its own for it."""
-    if isinstance(error, MemoryError):
+    """Whether ``error`` says that an allocation failed; most libraries have no class of their own for it."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    return isinstance(error, RuntimeError) and any(sign in text for sign in _SIGNS_OF_NO_MEMORY)
 
 
 def start_peak_memory(device: DeviceName) -> None:
@@ -61,14 +64,45 @@ def hardware_name(device: DeviceName) -> str:
     return platform.processor() or platform.machine()
 
 
-def measured_cost(device: DeviceName, threads: int, wall_seconds: float) -> dict[str, Any]:
-    """Where something was made and what it cost; a CPU thread counts as one device, as a GPU does."""
+def device_memory_mib(device: DeviceName) -> dict[str, float]:
+    """All memory of the GPU in use, in MiB; nothing for a CPU, whose memory is shared with everybody else."""
+    if device == "cpu":
+        return {}
+    import torch
+
+    return {
+        "device_memory_mib": round(
+            torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory / 2**20, 1
+        )
+    }
+
+
+def set_memory_share(device: DeviceName, fraction: float | None) -> None:
+    """Let this process allocate a share of the GPU at most; none: all of it. A CPU's memory is not limited."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.set_per_process_memory_fraction(1.0 if fraction is None else fraction)
+
+
+def measured_cost(
+    device: DeviceName, threads: int, wall_seconds: float, earlier_seconds: float = 0.0
+) -> dict[str, Any]:
+    """Where something was made and what it cost; a CPU thread counts as one device, as a GPU does.
+
+    Args:
+        device: what it ran on.
+        threads: of the CPU.
+        wall_seconds: that this attempt took.
+        earlier_seconds: that earlier attempts spent on what this one went on from; they cost too.
+    """
     share = threads if device == "cpu" else 1
     return {
         "device": device,
         "device_name": hardware_name(device),
         "host": socket.gethostname(),
         "wall_seconds": round(wall_seconds, 3),
-        "device_hours": round(wall_seconds * share / 3600.0, 9),
+        "device_hours": round((wall_seconds + earlier_seconds) * share / 3600.0, 9),
         "peak_memory_mib": round(peak_memory_mib(device), 1),
+        **device_memory_mib(device),
     }

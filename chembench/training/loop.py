@@ -18,9 +18,11 @@ from torch.nn import functional
 
 from chembench.errors import RunError
 from chembench.specs import TrialSpec
-from chembench.training.device import Device
+from chembench.training.device import Device, generator_states, restore_generators
+from chembench.training.memory import MicroBatches
 from chembench.training.schedule import rate_factor
 
+Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 LossName = Literal["l1", "mse", "huber", "bce"]
 ElementLoss = Callable[[Tensor, Tensor], Tensor]
@@ -62,6 +64,19 @@ def summed_loss(loss: ElementLoss, predicted_BK: Tensor, labels_BK: Tensor) -> T
 
 
 @dataclass(frozen=True, slots=True)
+class Lesson:
+    """What steps are taken on: molecules by their index, what is predicted for them and what was wanted."""
+
+    lengths_N: NDArray[np.integer]
+    """What each molecule costs, in tokens."""
+    predict: Callable[[Ints], Tensor]
+    """Predictions for some molecules, shape (B, K)."""
+    labels: Callable[[Ints], Floats]
+    """Their labels, NaN where unknown, shape (B, K)."""
+    loss: ElementLoss
+
+
+@dataclass(frozen=True, slots=True)
 class OptimiserSettings:
     """How weights follow their gradients. Weight decay holds for every weight, norms and biases included."""
 
@@ -76,13 +91,16 @@ class Stepper:
     """AdamW under a schedule: many micro-batches in, one optimiser step out.
 
     A step equals one pass over the whole batch: each micro-batch adds the sum of its losses, divided by the number of
-    known labels in the step. A step without any known label changes nothing but its place in the schedule.
+    known labels in the step. A step without any known label changes nothing but its place in the schedule. A step that
+    runs out of memory is taken again from where it began, in smaller micro-batches.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], settings: OptimiserSettings, device: Device) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], settings: OptimiserSettings, lesson: Lesson, micro: MicroBatches
+    ) -> None:
         self.settings = settings
         self.steps_done = 0
-        self._device = device
+        self._lesson, self._micro, self._device = lesson, micro, micro.device
         self._parameters = list(parameters)
         self.optimiser = torch.optim.AdamW(
             self._parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
@@ -90,31 +108,41 @@ class Stepper:
         self._waiting: list[tuple[Tensor, int]] = []
         self._loss_sum, self._labels = 0.0, 0
 
-    def step(self, forwards: Sequence[Callable[[], Tensor]], labels: Sequence[Floats], loss: ElementLoss) -> None:
-        """Take one step.
-
-        Args:
-            forwards: one call per micro-batch that gives its predictions, shape (B, K).
-            labels: their labels, NaN where unknown.
-            loss: of each single label.
+    def step(self, indices_B: Ints) -> None:
+        """Take one step on these molecules.
 
         Raises:
-            RunError: with cause ``nan`` if the loss is not finite.
+            RunError: with cause ``nan`` if the loss is not finite, ``oom`` if memory does not hold small micro-batches.
         """
-        known = sum(int(np.count_nonzero(~np.isnan(labels_BK))) for labels_BK in labels)
+        states = generator_states(self._device)
+
+        def undo() -> None:
+            self.optimiser.zero_grad(set_to_none=True)
+            restore_generators(states, self._device)
+
+        total, known = self._micro.run(indices_B, self._lesson.lengths_N, self._learn, undo)
         if known:
-            total = torch.zeros((), device=self._device.torch)
-            for forward, labels_BK in zip(forwards, labels, strict=True):
-                part = summed_loss(loss, forward(), to_device(labels_BK, self._device))
-                torch.autograd.backward(part / known)
-                total += part.detach()
-            self._follow_gradients()
             self._waiting.append((total, known))
         self.steps_done += 1
         if self.steps_done % self._device.check_every == 0:
             self._look()
 
+    def _learn(self, batches: Sequence[Ints]) -> tuple[Tensor, int]:
+        """Follow the gradients of one step; its loss, and its number of known labels."""
+        lesson = self._lesson
+        labels = [lesson.labels(indices_B) for indices_B in batches]
+        known = sum(int(np.count_nonzero(~np.isnan(labels_BK))) for labels_BK in labels)
+        total = torch.zeros((), device=self._device.torch)
+        if known:
+            for indices_B, labels_BK in zip(batches, labels, strict=True):
+                part = summed_loss(lesson.loss, lesson.predict(indices_B), to_device(labels_BK, self._device))
+                torch.autograd.backward(part / known)
+                total += part.detach()
+            self._follow_gradients()
+        return total, known
+
     def _follow_gradients(self) -> None:
+        """Change the weights; nothing is allocated after the first of them has changed."""
         if self.settings.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self.settings.max_grad_norm)
         factor = rate_factor(self.steps_done, self.settings.total_steps, self.settings.warmup_fraction)

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,34 +19,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chembench.config import stable_seed
-from chembench.data.batches import epoch_steps, length_batches, steps_per_epoch
+from chembench.data.batches import epoch_steps, steps_per_epoch
 from chembench.data.shards import Shards, open_shards
 from chembench.errors import DataError, RunError
 from chembench.models.base import PretrainingModel, build_pretraining_model, load_tensors, tensors_to_save
 from chembench.specs import Inputs, PretrainSpec
-from chembench.training.checkpoint import (
-    Checkpoint,
-    ResumeState,
-    load_resume,
-    read_checkpoint,
-    save_checkpoint,
-    save_resume,
-)
+from chembench.training.attempt import Attempt, State
+from chembench.training.checkpoint import Checkpoint, DamagedError, find_whole, read_checkpoint, save_checkpoint
 from chembench.training.device import (
     CPU,
     Device,
     generator_states,
-    memory_faults_told,
     precision_set,
     restore_generators,
     seeded,
     threads_set,
 )
 from chembench.training.hardware import measured_cost
-from chembench.training.loop import OptimiserSettings, Report, Stepper, as_batch, element_loss, to_device
+from chembench.training.loop import Lesson, OptimiserSettings, Report, Stepper, as_batch, element_loss, to_device
+from chembench.training.memory import MicroBatches, memory_faults_told
 
-SAVE_EVERY_SECONDS = 300.0
-"""Longest time between two states to go on from; one is also written after each epoch."""
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +49,8 @@ class PretrainOutcome:
     checkpoint: Checkpoint
     reused: bool
     """True where the folder existed already and nothing was trained."""
-    resumed_at_step: int
     molecules_seen: int
-    """By this attempt."""
+    """Those of earlier attempts counted in; 0 where nothing was trained."""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -73,6 +64,25 @@ class PretrainOutcome:
     def built(self) -> dict[str, Any]:
         """Measured cost of the attempt that made the weights."""
         return dict(self.checkpoint.training["built"])
+
+
+@dataclass(slots=True, kw_only=True)
+class PretrainState(State):
+    """Everything a stopped pre-training needs to go on as if it had not been stopped."""
+
+    loss_sum: float
+    """Running training loss of the epoch, and the number of labels in it."""
+    labels: int
+    rng: list[Tensor]
+    """Of the generators: the CPU's, then the GPU's."""
+    model: dict[str, Tensor]
+    optimiser: dict[str, Any]
+    curve: list[dict[str, float]]
+    """Values of the epochs that are done."""
+    kept: list[dict[str, Tensor]]
+    """Weights after each of them, where they are asked for."""
+    halvings: int
+    token_budget: int
 
 
 def total_steps(spec: PretrainSpec) -> int:
@@ -90,47 +100,54 @@ def pretrain(
     report: Report,
     *,
     device: Device = CPU,
-    resume: Path | None = None,
-    resume_from: Sequence[Path] = (),
+    attempt: Attempt | None = None,
 ) -> PretrainOutcome:
-    """Train the model of ``spec`` and write it to ``inputs.checkpoint``; a folder that exists is used as it is.
+    """Train the model of ``spec`` and write it to ``inputs.checkpoint``; a whole folder that exists is used as it is.
 
     Args:
         spec: what to train.
         inputs: shards, validation shards, statistics, tokenizer, and the folder to write.
         report: called after each epoch; what it returns is not used.
         device: where to train.
-        resume: file in which the state is kept from time to time; removed at the end.
-        resume_from: files of this and earlier attempts; the first that exists is gone on from.
+        attempt: what it goes on from, where it keeps its state, who asks it to stop.
 
     Raises:
         DataError: if an input is missing or is not what the specification names.
-        RunError: with cause ``nan`` or ``oom``.
+        RunError: with cause ``nan``, ``oom`` or ``preempted``.
     """
+    attempt = attempt or Attempt()
     folder = Path(_required(inputs.checkpoint, "checkpoint"))
-    if folder.is_dir():
-        return _told(PretrainOutcome(read_checkpoint(folder, spec.digest), True, 0, 0), report)
+    there = _whole_one(folder, spec, attempt)
+    if there is not None:
+        return _told(PretrainOutcome(there, True, 0), report)
     started = time.monotonic()
     with threads_set(spec.threads), memory_faults_told(), seeded(stable_seed("pretrain", spec.seed)):
-        run = _Run.begin(spec, inputs, device)
-        found = next((file for file in resume_from if file.is_file()), None)
-        if found is not None:
-            run.go_on_from(load_resume(found, spec.digest))
+        run = _Run.begin(spec, inputs, MicroBatches(device, attempt.measured))
+        state = attempt.newest(PretrainState, spec.digest)
+        if state is not None:
+            run.go_on_from(state)
         resumed_at = run.stepper.steps_done
         for values in run.curve:
             report(int(values["epoch"]), values)
-        _train(run, report, resume)
+        _train(run, report, attempt)
         training: dict[str, Any] = {"metrics": run.metrics(), "facts": run.facts(), "curve": run.curve}
-        training["built"] = {
-            **measured_cost(device.name, spec.threads, time.monotonic() - started),
-            "resumed_at": resumed_at,
-        }
+        spent = measured_cost(device.name, spec.threads, time.monotonic() - started, attempt.earlier_seconds)
+        training["built"] = {**spent, "resumed_at": resumed_at}
         weights = [*run.kept, tensors_to_save(run.model)]
     tokenizer = Path(_required(inputs.tokenizer, "tokenizer"))
     save_checkpoint(folder, spec, run.train.names, weights, training, tokenizer)
-    if resume is not None:
-        resume.unlink(missing_ok=True)
-    return PretrainOutcome(read_checkpoint(folder, spec.digest), False, resumed_at, run.seen)
+    return PretrainOutcome(read_checkpoint(folder, spec.digest), False, _molecules_at(run))
+
+
+def _whole_one(folder: Path, spec: PretrainSpec, attempt: Attempt) -> Checkpoint | None:
+    """The model that lies in ``folder``; none if it has to be made, also because what lies there is damaged."""
+    if not folder.is_dir():
+        return None
+    try:
+        return find_whole(folder, spec.digest)
+    except DamagedError as error:
+        attempt.measured["refused_checkpoint"] = str(error)
+        return None
 
 
 def _told(outcome: PretrainOutcome, report: Report) -> PretrainOutcome:
@@ -150,21 +167,19 @@ class _Run:
     """A pre-training on its way."""
 
     spec: PretrainSpec
-    device: Device
+    micro: MicroBatches
     train: Shards
     valid: Shards
-    lengths_N: NDArray[np.int64]
     model: PretrainingModel
     stepper: Stepper
     curve: list[dict[str, float]] = field(default_factory=list)
     kept: list[dict[str, Tensor]] = field(default_factory=list)
-    seen: int = 0
 
     @classmethod
-    def begin(cls, spec: PretrainSpec, inputs: Inputs, device: Device) -> _Run:
+    def begin(cls, spec: PretrainSpec, inputs: Inputs, micro: MicroBatches) -> _Run:
         train, valid = _open(spec, inputs)
         model = build_pretraining_model(spec.model, spec.outputs, spec.seed, spec.dropout, spec.attention_dropout)
-        model.to(device.torch)
+        model.to(micro.device.torch)
         settings = OptimiserSettings(
             learning_rate=spec.learning_rate,
             weight_decay=spec.weight_decay,
@@ -172,41 +187,37 @@ class _Run:
             max_grad_norm=spec.max_grad_norm,
             total_steps=total_steps(spec),
         )
-        lengths_N = np.minimum(train.lengths_N, spec.model.max_length).astype(np.int64)
-        return cls(spec, device, train, valid, lengths_N, model, Stepper(model.parameters(), settings, device))
+        lesson = Lesson(
+            np.minimum(train.lengths_N, spec.model.max_length),
+            lambda indices_B: _predicted(spec, model, train, indices_B, micro.device),
+            train.labels,
+            element_loss(spec.loss),
+        )
+        return cls(spec, micro, train, valid, model, Stepper(model.parameters(), settings, lesson, micro))
 
-    def step(self, micro: tuple[NDArray[np.int64], ...]) -> None:
-        labels = [self.train.labels(indices_B) for indices_B in micro]
-        forwards = [partial(self.predicted, self.train, indices_B) for indices_B in micro]
-        self.stepper.step(forwards, labels, element_loss(self.spec.loss))
-        self.seen += sum(map(len, micro))
-
-    def predicted(self, shards: Shards, indices_B: NDArray[np.int64]) -> Tensor:
-        ids_BT, lengths_B = shards.tokens(indices_B, self.spec.model.pad_id, self.spec.model.max_length)
-        with precision_set(self.spec.precision, self.device):
-            output_BK: Tensor = self.model(*as_batch(ids_BT, lengths_B, self.device.torch))
-        return output_BK
-
-    def state(self) -> ResumeState:
+    def state(self) -> PretrainState:
         loss_sum, labels = self.stepper.running
-        return ResumeState(
+        return PretrainState(
             digest=self.spec.digest,
             step=self.stepper.steps_done,
             loss_sum=loss_sum,
             labels=labels,
-            rng=generator_states(),
+            rng=generator_states(self.micro.device),
             model=tensors_to_save(self.model),
             optimiser=self.stepper.optimiser.state_dict(),
             curve=self.curve,
             kept=self.kept,
+            halvings=self.micro.halvings,
+            token_budget=self.micro.packing.token_budget,
         )
 
-    def go_on_from(self, state: ResumeState) -> None:
+    def go_on_from(self, state: PretrainState) -> None:
         load_tensors(self.model, state.model)
         self.stepper.optimiser.load_state_dict(state.optimiser)
         self.stepper.go_on_from(state.step, (state.loss_sum, state.labels))
         self.curve, self.kept = state.curve, state.kept
-        restore_generators(state.rng)
+        self.micro.go_on_from(state.halvings, state.token_budget)
+        restore_generators(state.rng, self.micro.device)
 
     def metrics(self) -> dict[str, float]:
         last = self.curve[-1]
@@ -228,6 +239,13 @@ class _Run:
         }
 
 
+def _predicted(spec: PretrainSpec, model: PretrainingModel, shards: Shards, indices_B: Ints, device: Device) -> Tensor:
+    ids_BT, lengths_B = shards.tokens(indices_B, spec.model.pad_id, spec.model.max_length)
+    with precision_set(spec.precision, device):
+        output_BK: Tensor = model(*as_batch(ids_BT, lengths_B, device.torch))
+    return output_BK
+
+
 def _open(spec: PretrainSpec, inputs: Inputs) -> tuple[Shards, Shards]:
     statistics = Path(_required(inputs.statistics, "statistics"))
     train = open_shards([Path(folder) for folder in inputs.shards], statistics, spec.molecules)
@@ -244,25 +262,19 @@ def _open(spec: PretrainSpec, inputs: Inputs) -> tuple[Shards, Shards]:
     return train, valid
 
 
-def _train(run: _Run, report: Report, resume: Path | None) -> None:
+def _train(run: _Run, report: Report, attempt: Attempt) -> None:
     """Carry ``run`` to its last step; an epoch is done when its values stand in the curve."""
-    spec, stepper, device = run.spec, run.stepper, run.device
+    spec, stepper = run.spec, run.stepper
     per_epoch, total = steps_per_epoch(len(run.train), spec.batch_size), total_steps(spec)
-    saved_at = time.monotonic()
     while len(run.curve) * per_epoch < total:
         epoch = len(run.curve)
         skip = stepper.steps_done - epoch * per_epoch
-        steps = epoch_steps(run.lengths_N, spec.batch_size, spec.seed, epoch, device.packing, skip=skip)
-        for micro in islice(steps, total - stepper.steps_done):
-            run.step(micro)
-            if resume is not None and time.monotonic() - saved_at > SAVE_EVERY_SECONDS:
-                save_resume(resume, run.state())
-                saved_at = time.monotonic()
-        values = _close_epoch(run)
-        report(epoch + 1, values)
-        if resume is not None and stepper.steps_done < total:
-            save_resume(resume, run.state())
-            saved_at = time.monotonic()
+        steps = epoch_steps(len(run.train), spec.batch_size, spec.seed, epoch, skip=skip)
+        for indices_B in islice(steps, total - stepper.steps_done):
+            done = stepper.steps_done
+            attempt.border(done, epoch + 1, run.state, starts_epoch=done == epoch * per_epoch)
+            stepper.step(indices_B)
+        report(epoch + 1, _close_epoch(run))
 
 
 def _close_epoch(run: _Run) -> Mapping[str, float]:
@@ -291,19 +303,24 @@ def validation_loss(run: _Run) -> float:
         RunError: with cause ``nan`` if it is not finite.
     """
     lengths_N = np.minimum(run.valid.lengths_N, run.spec.model.max_length)
-    loss, molecules = torch.zeros((), dtype=torch.float64, device=run.device.torch), 0
     run.model.eval()
     with torch.no_grad():
-        for indices_B in length_batches(lengths_N, run.device.packing):
-            labels_BK = run.valid.labels(indices_B)
-            known_B = np.count_nonzero(~np.isnan(labels_BK), axis=1)
-            wanted_BK = to_device(labels_BK, run.device)
-            error_BK = (run.predicted(run.valid, indices_B).float() - wanted_BK).abs()
-            error_B = torch.where(torch.isnan(wanted_BK), 0.0, error_BK).sum(1, dtype=torch.float64)
-            loss += (error_B / torch.from_numpy(np.maximum(known_B, 1)).to(error_B)).sum()
-            molecules += int((known_B > 0).sum())
+        value = run.micro.run(np.arange(len(run.valid)), lengths_N, lambda batches: _mean_error(run, batches))
     run.model.train()
-    value = float(loss) / max(1, molecules)
     if not math.isfinite(value):
         raise RunError(f"the validation loss must stay finite, it is {value}; lower the learning rate", "nan")
     return value
+
+
+def _mean_error(run: _Run, batches: Sequence[Ints]) -> float:
+    device = run.micro.device
+    loss, molecules = torch.zeros((), dtype=torch.float64, device=device.torch), 0
+    for indices_B in batches:
+        labels_BK = run.valid.labels(indices_B)
+        known_B = np.count_nonzero(~np.isnan(labels_BK), axis=1)
+        wanted_BK = to_device(labels_BK, device)
+        error_BK = (_predicted(run.spec, run.model, run.valid, indices_B, device).float() - wanted_BK).abs()
+        error_B = torch.where(torch.isnan(wanted_BK), 0.0, error_BK).sum(1, dtype=torch.float64)
+        loss += (error_B / torch.from_numpy(np.maximum(known_B, 1)).to(error_B)).sum()
+        molecules += int((known_B > 0).sum())
+    return float(loss) / max(1, molecules)

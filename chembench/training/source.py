@@ -5,7 +5,8 @@ Axes: N molecules, B of a micro-batch, T tokens, F features, M targets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -13,14 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chembench.data.batches import length_batches
 from chembench.errors import RunError
 from chembench.models.heads import FinetuneModel
 from chembench.specs import Precision
-from chembench.training.device import Device, precision_set
+from chembench.training.device import precision_set
 from chembench.training.loop import as_batch
+from chembench.training.memory import MicroBatches
 from chembench.training.tokenised import TokenRows
 
+Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
@@ -29,7 +31,7 @@ class Source:
     """Molecules as a model takes them: tokens, or features that were computed once."""
 
     model: FinetuneModel
-    device: Device
+    micro: MicroBatches
     precision: Precision
     tokens: TokenRows
     lengths_N: NDArray[np.int64]
@@ -38,46 +40,59 @@ class Source:
 
     def features(self, indices_B: NDArray[np.int64]) -> Tensor:
         ids_BT, lengths_B = self.tokens.padded(indices_B)
-        with precision_set(self.precision, self.device):
-            return self.model.features(*as_batch(ids_BT, lengths_B, self.device.torch))
+        with precision_set(self.precision, self.micro.device):
+            return self.model.features(*as_batch(ids_BT, lengths_B, self.micro.device.torch))
 
     def outputs(self, indices_B: NDArray[np.int64]) -> Tensor:
         """Logits or scaled values, shape (B, M), in fp32."""
         if self.features_NF is not None:
-            picked_BF = self.features_NF[torch.from_numpy(indices_B).to(self.device.torch)]
+            picked_BF = self.features_NF[torch.from_numpy(indices_B).to(self.micro.device.torch)]
             return cast(Tensor, self.model.head(picked_BF))
         features_BF = self.features(indices_B)
-        with precision_set(self.precision, self.device):
+        with precision_set(self.precision, self.micro.device):
             return cast(Tensor, self.model.head(features_BF)).float()
 
+    def all_features(self, batches: Sequence[Ints]) -> Tensor:
+        """Features of all molecules, shape (N, F), in fp32; ``batches`` hold each of them once."""
+        device, features_NF = self.micro.device.torch, torch.empty(0)
+        with torch.no_grad():
+            for number, indices_B in enumerate(batches):
+                part_BF = self.features(indices_B).float()
+                if not number:
+                    features_NF = torch.empty(len(self.tokens), part_BF.shape[1], device=device)
+                features_NF[torch.from_numpy(indices_B).to(device)] = part_BF
+        return features_NF
 
-def source_of(model: FinetuneModel, tokens: TokenRows, precision: Precision, device: Device) -> Source:
-    """The molecules of a part; where the backbone is frozen, their features are computed here and never again."""
-    source = Source(model, device, precision, tokens, tokens.lengths_N)
+
+def source_of(model: FinetuneModel, tokens: TokenRows, precision: Precision, micro: MicroBatches) -> Source:
+    """The molecules of a part; where the backbone is frozen, their features are computed here and never again.
+
+    Raises:
+        RunError: with cause ``oom`` if memory does not hold even small micro-batches.
+    """
+    source = Source(model, micro, precision, tokens, tokens.lengths_N)
     if not model.frozen:
         return source
     model.eval()
-    features_NF: Tensor | None = None
-    with torch.no_grad():
-        for indices_B in length_batches(tokens.lengths_N, device.packing):
-            part_BF = source.features(indices_B).float()
-            if features_NF is None:
-                features_NF = torch.empty(len(tokens), part_BF.shape[1], device=device.torch)
-            features_NF[torch.from_numpy(indices_B).to(device.torch)] = part_BF
-    return Source(model, device, precision, tokens, np.ones(len(tokens), np.int64), features_NF)
+    features_NF = micro.run(np.arange(len(tokens)), tokens.lengths_N, source.all_features)
+    return replace(source, lengths_N=np.ones(len(tokens), np.int64), features_NF=features_NF)
 
 
 def all_outputs(source: Source, targets: int) -> Floats:
     """Logits or scaled values of all molecules, without dropout, shape (N, M).
 
     Raises:
-        RunError: with cause ``nan`` if one is not finite.
+        RunError: with cause ``nan`` if one is not finite, ``oom`` if memory does not hold even small micro-batches.
     """
     outputs_NM = np.empty((len(source.lengths_N), targets), np.float64)
+
+    def fill(batches: Sequence[Ints]) -> None:
+        with torch.no_grad():
+            for indices_B in batches:
+                outputs_NM[indices_B] = source.outputs(indices_B).cpu().numpy()
+
     source.model.eval()
-    with torch.no_grad():
-        for indices_B in length_batches(source.lengths_N, source.device.packing):
-            outputs_NM[indices_B] = source.outputs(indices_B).cpu().numpy()
+    source.micro.run(np.arange(len(outputs_NM)), source.lengths_N, fill)
     if not np.isfinite(outputs_NM).all():
         raise RunError(
             "predictions must stay finite, some are not; lower the learning rate or set max_grad_norm", "nan"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from chembench.data.batches import Packing, epoch_steps, length_batches, steps_per_epoch
+from chembench.data.batches import Packing, cut, epoch_steps, steps_per_epoch
 from chembench.errors import ConfigError
 
 
@@ -18,7 +18,8 @@ SMALL = Packing(2000)
 
 
 def steps_of(lengths, packing=SMALL, **changes):
-    return list(epoch_steps(lengths, **{"batch_size": 64, "seed": 1, "epoch": 0, "packing": packing, **changes}))
+    steps = epoch_steps(len(lengths), **{"batch_size": 64, "seed": 1, "epoch": 0, **changes})
+    return [cut(indices, lengths, packing) for indices in steps]
 
 
 def test_an_epoch_holds_every_molecule_once_and_keeps_the_short_last_step(lengths):
@@ -67,21 +68,21 @@ def test_skipped_steps_leave_the_later_ones_as_they_were(lengths):
 
 
 def test_a_molecule_longer_than_the_budget_goes_alone():
-    batches = length_batches(np.array([50, 10, 10, 10]), Packing(20))
+    batches = cut(np.arange(4), np.array([50, 10, 10, 10]), Packing(20))
     assert [batch.tolist() for batch in batches] == [[0], [1, 2], [3]]
 
 
 def test_evaluation_batches_hold_every_molecule_once_with_little_padding(lengths):
-    batches = length_batches(lengths, Packing(4096))
+    batches = cut(np.arange(1000), lengths, Packing(4096))
     assert np.array_equal(np.sort(np.concatenate(batches)), np.arange(1000))
     assert padded(lengths, batches) < 1.15 * lengths.sum()
 
 
 def test_no_molecules_make_no_batches():
-    assert length_batches(np.array([], int), Packing(100)) == ()
-    assert list(epoch_steps(np.array([], int), 4, 0, 0, Packing(100))) == []
+    assert cut(np.array([], int), np.array([], int), Packing(100)) == []
+    assert list(epoch_steps(0, 4, 0, 0)) == []
 
 
 def test_a_budget_without_tokens_is_refused():
     with pytest.raises(ConfigError, match="token_budget must be at least 1 token, got 0; give a few thousand"):
-        length_batches(np.array([3]), Packing(0))
+        cut(np.array([0]), np.array([3]), Packing(0))

@@ -127,11 +127,12 @@ def test_the_best_epoch_is_restored(world, regression):
     assert best < 6 and states[best - 1] == min(states)
     (valid, _) = fit.predictions
     from chembench.training.device import CPU
+    from chembench.training.memory import MicroBatches
     from chembench.training.source import all_outputs, source_of
     from chembench.training.tokenised import load_part
 
     part = load_part(inputs.split, spec.data, "valid", inputs.tokenizer, spec.model, spec.tokenizer)
-    again = fit.scaling.undone(all_outputs(source_of(fit.model, part.tokens, "fp32", CPU), 1))
+    again = fit.scaling.undone(all_outputs(source_of(fit.model, part.tokens, "fp32", MicroBatches(CPU)), 1))
     assert np.array_equal(again, valid.predicted_NM)
 
 

@@ -1,4 +1,3 @@
-import json
 import shutil
 import subprocess
 import sys
@@ -14,11 +13,8 @@ from chembench.models.base import build_pretraining_model
 from chembench.training import pretrain as module
 from chembench.training.checkpoint import read_checkpoint
 from chembench.training.device import CPU
+from chembench.training.memory import MicroBatches
 from chembench.training.pretrain import pretrain, total_steps
-
-
-class Stopped(Exception):
-    pass
 
 
 def quiet(epoch, values):
@@ -89,70 +85,6 @@ def test_the_same_specification_gives_the_same_weights_whatever_ran_before(world
     assert not same(weights(tmp_path / "one"), weights(tmp_path / "three"))
 
 
-def stop_after(epochs):
-    def report(epoch, values):
-        if epoch > epochs:
-            raise Stopped
-
-    return report
-
-
-def test_a_stopped_pretraining_goes_on_to_the_weights_of_one_that_never_stopped(world, tmp_path):
-    spec = world.pretrain_spec(keep_every_epoch=True)
-    pretrain(spec, world.pretrain_inputs(tmp_path / "whole"), quiet)
-    first, second = tmp_path / "1.pt", tmp_path / "2.pt"
-    with pytest.raises(Stopped):
-        pretrain(spec, world.pretrain_inputs(tmp_path / "parts"), stop_after(1), resume=first)
-    assert first.is_file() and not (tmp_path / "parts").exists()
-    told = []
-    outcome = pretrain(
-        spec,
-        world.pretrain_inputs(tmp_path / "parts"),
-        lambda epoch, values: told.append(epoch) or False,
-        resume=second,
-        resume_from=[second, first],
-    )
-    assert outcome.resumed_at_step == 7
-    assert outcome.molecules_seen == 400
-    assert told == [1, 2, 3]
-    assert not second.exists()
-    for name in ("model.safetensors", "epochs/0001.safetensors", "epochs/0002.safetensors"):
-        assert same(load_file(tmp_path / "whole" / name), load_file(tmp_path / "parts" / name))
-    curves = [json.loads((tmp_path / n / "training.json").read_text())["curve"] for n in ("whole", "parts")]
-    assert curves[0] == curves[1]
-
-
-def test_a_pretraining_stopped_inside_an_epoch_goes_on_there(world, tmp_path, monkeypatch):
-    spec = world.pretrain_spec()
-    pretrain(spec, world.pretrain_inputs(tmp_path / "whole"), quiet)
-    monkeypatch.setattr(module, "SAVE_EVERY_SECONDS", -1.0)
-    taken, step = [], module._Run.step
-
-    def stopping(run, micro):
-        if len(taken) == 10:
-            raise Stopped
-        taken.append(1)
-        step(run, micro)
-
-    monkeypatch.setattr(module._Run, "step", stopping)
-    with pytest.raises(Stopped):
-        pretrain(spec, world.pretrain_inputs(tmp_path / "parts"), quiet, resume=tmp_path / "1.pt")
-    monkeypatch.setattr(module._Run, "step", step)
-    outcome = pretrain(spec, world.pretrain_inputs(tmp_path / "parts"), quiet, resume_from=[tmp_path / "1.pt"])
-    assert outcome.resumed_at_step == 10
-    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
-    assert outcome.metrics == read_checkpoint(tmp_path / "whole", spec.digest).training["metrics"]
-
-
-def test_the_state_of_another_pretraining_is_refused(world, tmp_path):
-    with pytest.raises(Stopped):
-        pretrain(world.pretrain_spec(), world.pretrain_inputs(tmp_path / "a"), stop_after(1), resume=tmp_path / "1.pt")
-    with pytest.raises(DataError, match=r"must belong to pre-training .*, it belongs to .*; delete it"):
-        pretrain(
-            world.pretrain_spec(seed=5), world.pretrain_inputs(tmp_path / "a"), quiet, resume_from=[tmp_path / "1.pt"]
-        )
-
-
 def test_every_epoch_is_kept_where_it_is_asked_for(world, tmp_path):
     spec = world.pretrain_spec(keep_every_epoch=True)
     pretrain(spec, world.pretrain_inputs(tmp_path / "made"), quiet)
@@ -190,7 +122,7 @@ def test_the_validation_loss_is_the_mean_over_molecules_of_known_labels(world, t
     outcome = pretrain(spec, inputs, quiet)
     model = build_pretraining_model(spec.model, spec.outputs, 0)
     model.load_state_dict(weights(tmp_path / "made"))
-    run = module._Run.begin(spec, inputs, CPU)
+    run = module._Run.begin(spec, inputs, MicroBatches(CPU))
     errors = []
     with torch.no_grad():
         for index in range(60):
@@ -235,9 +167,9 @@ def test_a_checkpoint_with_a_missing_or_broken_file_is_refused_by_name(world, tm
     spec = world.pretrain_spec(epochs=1)
     pretrain(spec, world.pretrain_inputs(tmp_path / "made"), quiet)
     for name, message in {
-        "model.safetensors": r"model\.safetensors is missing; delete the folder",
+        "model.safetensors": r"no whole pre-trained model \(model\.safetensors is missing\); delete .* and retry",
         "settings.json": r"settings\.json must be the settings of a pretrained model, it cannot be read",
-        "training.json": "is no whole pre-trained model .*training.json.*; delete it",
+        "training.json": "is no whole pre-trained model .*training.json.*; delete .* and retry what failed",
     }.items():
         broken = tmp_path / name
         shutil.copytree(tmp_path / "made", broken)

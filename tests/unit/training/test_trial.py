@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chembench.errors import ConfigError, DataError, RunError
+from chembench.errors import ConfigError, DataError, DiskFullError, RunError
 from chembench.specs import BaselineSpec, EarlierTrial, Outcome, Rungs, Work
+from chembench.training import attempt as attempt_module
 from chembench.training import finetune as finetune_module
 from chembench.training.fitted import FittedModel
+from chembench.training.loop import Stepper
 from chembench.trial import cause_of, run_item
 
 
@@ -38,6 +41,18 @@ def confirm(world, split, tmp_path):
     spec = world.trial_spec("confirm", targets=2)
     inputs = split[0].model_copy(update={"sealed": split[1]})
     return work(spec, inputs, tmp_path / "trials" / "uid" / "1", save_model=True)
+
+
+def baseline_spec():
+    return BaselineSpec(
+        baseline="constant",
+        task="made",
+        task_kind="regression",
+        targets=2,
+        data="made",
+        test_rows="made",
+        sealed="sealed",
+    )
 
 
 def lines(folder, name="curves.jsonl"):
@@ -196,6 +211,7 @@ def test_each_error_has_its_cause():
     assert cause_of(RunError("x", "preempted")) == "preempted"
     assert cause_of(ConfigError("x")) == cause_of(KeyError("x")) == "bug"
     assert cause_of(MemoryError()) == "oom"
+    assert cause_of(DiskFullError("x")) == cause_of(OSError(28, "No space left on device")) == "preempted"
 
 
 def test_an_interrupt_is_not_an_outcome(search, monkeypatch):
@@ -220,26 +236,208 @@ def test_a_pretraining_is_an_item_and_its_second_asking_is_free(world, tmp_path)
     assert curves[0] == curves[1] and len(curves[0]) == 3
 
 
-def test_a_later_attempt_goes_on_where_a_killed_one_stopped(world, tmp_path, monkeypatch):
-    from chembench.training import pretrain as module
+def before_step(monkeypatch, number, act):
+    """Let ``act`` be called before the optimiser step of that number, counted from 0, of this process."""
+    taken, step = [], Stepper.step
 
+    def watched(stepper, indices):
+        if len(taken) == number:
+            act()
+        taken.append(1)
+        step(stepper, indices)
+
+    monkeypatch.setattr(Stepper, "step", watched)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def test_a_later_attempt_goes_on_where_a_killed_one_stopped(world, tmp_path, monkeypatch):
     spec = world.pretrain_spec()
     whole = run_item(work(spec, world.pretrain_inputs(tmp_path / "whole"), tmp_path / "whole-item" / "1"))
-    inputs, step = world.pretrain_inputs(tmp_path / "parts"), module._Run.step
-
-    def killed(run, micro):
-        if run.stepper.steps_done == 16:
-            raise KeyboardInterrupt
-        step(run, micro)
-
-    monkeypatch.setattr(module._Run, "step", killed)
+    inputs = world.pretrain_inputs(tmp_path / "parts")
+    monkeypatch.setattr(attempt_module, "EPOCH_SECONDS", -1.0)
+    monkeypatch.setattr(attempt_module, "TIMES_ITS_COST", 0.0)
+    before_step(monkeypatch, 16, interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_item(work(spec, inputs, tmp_path / "uid" / "1"))
-    monkeypatch.setattr(module._Run, "step", step)
+    monkeypatch.undo()
     outcome = run_item(work(spec, inputs, tmp_path / "uid" / "2", attempt=2))
     assert outcome.measured["resumed_at_step"] == 14
+    assert outcome.measured["earlier_seconds"] > 0
     assert outcome.metrics == whole.metrics
     assert [line["epoch"] for line in lines(tmp_path / "uid" / "2")] == [1, 2, 3]
+    assert not list((tmp_path / "uid").rglob("resume.pt")), "an item that ended needs no state"
+
+
+def stop_now(item):
+    """Write the file that asks the item to stop, and let it be seen at the next step."""
+    return lambda: (Path(item.folder) / "stop").touch()
+
+
+@pytest.fixture
+def stops_are_seen_at_once(monkeypatch):
+    monkeypatch.setattr(attempt_module, "LOOK_SECONDS", 0.0)
+
+
+def later(item):
+    folder = Path(item.folder)
+    return item.model_copy(update={"attempt": item.attempt + 1, "folder": str(folder.parent / str(item.attempt + 1))})
+
+
+@pytest.mark.usefixtures("stops_are_seen_at_once")
+def test_a_trial_that_is_asked_to_stop_goes_on_in_its_next_attempt(confirm, tmp_path, monkeypatch):
+    whole = run_item(confirm.model_copy(update={"folder": str(tmp_path / "whole")}))
+    before_step(monkeypatch, 4, stop_now(confirm))
+    stopped = run_item(confirm)
+    monkeypatch.undo()
+    assert (stopped.status, stopped.cause) == ("failed", "preempted")
+    assert stopped.message == "stopped as asked after 5 optimiser steps, in epoch 2; the next attempt goes on there"
+    assert (stopped.measured["stopped_at_step"], stopped.measured["stopped_in_epoch"]) == (5, 2)
+    assert stopped == stored(confirm.folder) and (Path(confirm.folder) / "resume.pt").exists()
+    outcome = run_item(later(confirm))
+    assert outcome.measured["resumed_at_step"] == 5
+    assert (outcome.metrics, outcome.objectives, outcome.facts) == (whole.metrics, whole.objectives, whole.facts)
+    assert outcome.measured["molecules_seen"] == whole.measured["molecules_seen"]
+    folders = [
+        Path(item.folder) for item in (later(confirm), confirm.model_copy(update={"folder": tmp_path / "whole"}))
+    ]
+    for name in ("predictions.csv", "model/model.safetensors"):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+    assert not (Path(confirm.folder) / "resume.pt").exists()
+
+
+@pytest.mark.usefixtures("stops_are_seen_at_once")
+def test_a_pruner_sees_the_same_epochs_after_a_stop(search, tmp_path, monkeypatch):
+    earlier = tuple(EarlierTrial(ordinal=k, status="finished", objectives=(9.0, 1e-6, 1e-6)) for k in range(3))
+    rungs = Rungs(pruner="median", options={"n_startup_trials": 1}, study="s", earlier=earlier)
+    search = search.model_copy(update={"rungs": rungs})
+    whole = run_item(search.model_copy(update={"folder": str(tmp_path / "whole")}))
+    assert (whole.status, len(whole.objectives)) == ("pruned", 2)
+    before_step(monkeypatch, 3, stop_now(search))
+    assert run_item(search).cause == "preempted"
+    monkeypatch.undo()
+    outcome = run_item(later(search))
+    assert (outcome.status, outcome.message, outcome.objectives) == ("pruned", whole.message, whole.objectives)
+
+
+@pytest.mark.usefixtures("stops_are_seen_at_once")
+def test_a_pretraining_that_is_asked_to_stop_goes_on_in_its_next_attempt(world, tmp_path, monkeypatch):
+    item = work(world.pretrain_spec(), world.pretrain_inputs(tmp_path / "cache"), tmp_path / "uid" / "1")
+    before_step(monkeypatch, 9, stop_now(item))
+    assert run_item(item).cause == "preempted"
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.undo()
+    outcome = run_item(later(item))
+    assert outcome.status == "finished" and outcome.measured["resumed_at_step"] == 10
+
+
+def test_an_item_that_is_asked_to_stop_before_it_began_does_nothing(search, world, split, tmp_path):
+    baseline = work(baseline_spec(), split[0].model_copy(update={"sealed": split[1]}), tmp_path / "baseline" / "1")
+    for item in (search, baseline):
+        Path(item.folder).mkdir(parents=True)
+        stop_now(item)()
+        outcome = run_item(item)
+        assert (outcome.status, outcome.cause) == ("failed", "preempted")
+        assert outcome.message == "stopped as asked before anything was done; the next attempt does it"
+        assert run_item(later(item)).status == "finished"
+
+
+def test_a_short_item_keeps_no_state(search, world, tmp_path, monkeypatch):
+    monkeypatch.setattr(attempt_module, "save_state", lambda *_: pytest.fail("a state was written"))
+    assert run_item(search).status == "finished"
+    pretraining = work(world.pretrain_spec(), world.pretrain_inputs(tmp_path / "cache"), tmp_path / "uid" / "1")
+    assert run_item(pretraining).status == "finished"
+
+
+def test_a_state_that_cannot_be_read_is_told_and_the_item_begins_anew(search):
+    whole = run_item(search)
+    torn = Path(later(search).folder) / "resume.pt"
+    torn.parent.mkdir()
+    torn.write_bytes(b"torn")
+    outcome = run_item(later(search))
+    assert (outcome.metrics, outcome.measured["resumed_at_step"]) == (whole.metrics, 0)
+    assert "2/resume.pt must be the state of a stopped item" in outcome.measured["refused_state"]
+
+
+def test_a_lack_of_memory_that_was_overcome_is_told(search, monkeypatch):
+    learn, failed = Stepper._learn, []
+
+    def limited(stepper, batches):
+        if len(batches) < 2:
+            failed.append(1)
+            raise MemoryError
+        return learn(stepper, batches)
+
+    monkeypatch.setattr(Stepper, "_learn", limited)
+    outcome = run_item(search)
+    assert outcome.status == "finished" and len(failed) == 1
+    assert outcome.measured["micro_batch_halvings"] == 1
+    assert outcome.message == "memory ran out, micro-batches were halved 1 time"
+
+
+# ---- full disks ----
+
+
+def full(monkeypatch, *names):
+    """No space for files of these names any more; all, if none is named."""
+    real = os.fsync
+
+    def fsync(descriptor):
+        place = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        if not names or any(f".{name}." in place for name in names):
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+def leftovers(folder):
+    return [file for file in Path(folder).rglob("*") if file.name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "spec.json", "settings.json"])
+def test_a_full_disk_ends_the_attempt_as_preempted(confirm, monkeypatch, name):
+    with monkeypatch.context() as patched:
+        full(patched, name)
+        outcome = run_item(confirm)
+    assert (outcome.status, outcome.cause) == ("failed", "preempted")
+    assert outcome.message == (
+        f"no space left on the device that holds {confirm.folder}; free some, then give the same command again"
+    )
+    assert outcome.measured["disk_full"] is True
+    assert outcome == stored(confirm.folder) and not leftovers(confirm.folder)
+    assert run_item(later(confirm)).status == "finished"
+
+
+def test_a_disk_too_full_for_the_result_leaves_none_but_tells_the_caller(search, monkeypatch):
+    with monkeypatch.context() as patched:
+        full(patched)
+        outcome = run_item(search)
+    assert (outcome.status, outcome.cause, outcome.metrics) == ("failed", "preempted", {})
+    assert outcome.message.startswith(f"no space left on the device that holds {search.folder};")
+    assert outcome.measured["disk_full"] is True and outcome.measured["wall_seconds"] > 0
+    assert list(Path(search.folder).iterdir()) == []
+
+
+def test_a_finished_item_whose_result_finds_no_space_is_not_finished(search, monkeypatch):
+    with monkeypatch.context() as patched:
+        full(patched, "result.json")
+        outcome = run_item(search)
+    assert (outcome.status, outcome.cause, outcome.objectives) == ("failed", "preempted", ())
+    assert not (Path(search.folder) / "result.json").exists() and not leftovers(search.folder)
+    assert run_item(search).status == "finished"
+
+
+def test_a_full_disk_that_a_library_meets_is_told_in_our_words(search, monkeypatch):
+    def fails(*args, **kwargs):
+        raise OSError(28, "No space left on device", "/elsewhere")
+
+    monkeypatch.setattr(finetune_module, "source_of", fails)
+    outcome = run_item(search)
+    assert (outcome.cause, outcome.measured["disk_full"]) == ("preempted", True)
+    assert outcome.message.startswith(f"no space left on the device that holds {search.folder}; free some")
 
 
 def test_a_baseline_sees_no_test_label_and_is_scored_on_all_parts(world, split, tmp_path, monkeypatch):
@@ -253,15 +451,7 @@ def test_a_baseline_sees_no_test_label_and_is_scored_on_all_parts(world, split, 
         return plain(spec, train, valid, test)
 
     monkeypatch.setattr(module, "constant", watched)
-    spec = BaselineSpec(
-        baseline="constant",
-        task="made",
-        task_kind="regression",
-        targets=2,
-        data="made",
-        test_rows="made",
-        sealed="sealed",
-    )
+    spec = baseline_spec()
     inputs = split[0].model_copy(update={"sealed": split[1]})
     outcome = run_item(work(spec, inputs, tmp_path / "baseline"))
     assert outcome.status == "finished", outcome.message
