@@ -119,7 +119,7 @@ def log_fitted_model(store: Store, experiment: str, run_id: str, folder: Path, *
     """
     from chembench.training.fitted import FittedModel
 
-    client, targets = store.client, FittedModel.load(folder).target_names
+    client, fitted = store.client, FittedModel.load(folder)
     there = client.search_logged_models([experiment], filter_string=f"name = '{name}'")
     made = next((model for model in there if model.source_run_id == run_id), None)
     if made is not None and store.has_model(made.model_uri):
@@ -127,8 +127,9 @@ def log_fitted_model(store: Store, experiment: str, run_id: str, folder: Path, *
     if made is None:
         made = client.create_logged_model(experiment, name=name, source_run_id=run_id, model_type="chembench")
     with tempfile.TemporaryDirectory() as place:
-        target = Path(place) / "model"
-        _save(folder, target, targets, Model(run_id=run_id, model_id=made.model_id))
+        target, whole = Path(place) / "model", Path(place) / "fitted"
+        fitted.save(whole, whole=True)  # the folder of a probe may need a pre-trained model that lies elsewhere
+        _save(whole, target, fitted.target_names, Model(run_id=run_id, model_id=made.model_id))
         client.log_model_artifacts(made.model_id, str(target))
     if str(made.status) != "READY":
         client.finalize_logged_model(made.model_id, "READY")
