@@ -118,6 +118,7 @@ class Stepper:
 
         def undo() -> None:
             self.optimiser.zero_grad(set_to_none=True)
+            self._forget_half_made_state()
             restore_generators(states, self._device)
 
         total, known = self._micro.run(indices_B, self._lesson.lengths_N, self._learn, undo)
@@ -140,6 +141,12 @@ class Stepper:
                 total += part.detach()
             self._follow_gradients()
         return total, known
+
+    def _forget_half_made_state(self) -> None:
+        """Moments are made in the first step; where memory ran out between two of one weight, AdamW would miss one."""
+        for weight, moments in list(self.optimiser.state.items()):
+            if "exp_avg_sq" not in moments:  # the last one that is made
+                del self.optimiser.state[weight]
 
     def _follow_gradients(self) -> None:
         """Change the weights; nothing is allocated after the first of them has changed."""

@@ -116,6 +116,31 @@ def test_a_fault_in_the_last_micro_batch_leaves_no_gradient_of_the_first(monkeyp
         assert torch.allclose(gradient, other, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("made", range(4))
+def test_memory_may_run_out_while_the_optimiser_makes_its_state(monkeypatch, made):
+    def weights(fails):
+        lengths, zeros_like, left = np.full(32, 10), torch.zeros_like, iter(range(made))
+        model = Noisy(32)
+        stepper = stepper_of(model, lengths)
+
+        def limited(*args, **kwargs):
+            if next(left, None) is None and not stepper._micro.halvings:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return zeros_like(*args, **kwargs)
+
+        with monkeypatch.context() as patched:
+            if fails:
+                patched.setattr(torch, "zeros_like", limited)
+            for _ in range(3):
+                stepper.step(np.arange(32))
+        return stepper._micro.halvings, [parameter.detach().clone() for parameter in model.parameters()]
+
+    (none, plain), (once, halved) = weights(False), weights(True)
+    assert (none, once) == (0, 1)
+    for one, other in zip(plain, halved, strict=True):
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
 LIMITED = """
 import resource, sys
 import numpy as np
