@@ -12,12 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from chembench.errors import ChembenchError
 from chembench.paths import default_cache, default_data_dir, spaces_dir
 
-State = Literal["ok", "warn", "fail"]
+if TYPE_CHECKING:
+    from chembench.damage import Finding
+    from chembench.handles import Sweep
+
+State = Literal["ok", "mended", "warn", "fail"]
 
 DISTRIBUTION = "chembench-sweeps"
 GIB = 2**30
@@ -49,14 +53,16 @@ class Places:
     data_dir: Path | None = None
     sweep: str | None = None
     out: Path = Path("sweeps")
+    fix: bool = False
+    """Mend what can be mended in the sweep."""
 
 
 def examine(places: Places) -> list[Check]:
-    """Every check, in the order they are read; none of them changes anything that lasts."""
+    """Every check, in the order they are read; without ``fix`` none of them changes anything that lasts."""
     cache = places.cache_dir or default_cache()
     checks = [check_python(), *check_packages(), check_processors(), check_memory(), check_cache(cache)]
     checks += [check_spaces(), check_data(places.data_dir or default_data_dir()), check_gpu(), check_ray()]
-    return [*checks, check_sweep(places.sweep, places.out)] if places.sweep else checks
+    return [*checks, *check_sweep(places.sweep, places.out, fix=places.fix)] if places.sweep else checks
 
 
 def check_python() -> Check:
@@ -221,17 +227,39 @@ def _import_ray() -> str:
     return f"ray {ray.__version__} with tune imports"
 
 
-def check_sweep(sweep: str, out: Path) -> Check:
-    """Whether the sweep's ledger reads, and how far it is."""
+def check_sweep(sweep: str, out: Path, *, fix: bool = False) -> list[Check]:
+    """How far a sweep is, and what in its folder and its projections is not as its ledger says.
 
-    def progress() -> str:
-        from chembench import api
+    Args:
+        sweep: its name, or its folder.
+        out: folder that holds sweeps.
+        fix: mend what can be mended; nothing, while a driver is at work.
+    """
+    from chembench import api, upkeep
 
+    try:
         view = api.open_sweep(sweep, out=out)
-        status = view.status()
-        return f"{view.root}: the ledger reads, {status.left} of {status.expected} items left"
+        findings = upkeep.examine_sweep(view.paths)
+        may_mend = fix and not any(finding.what == "lock" for finding in findings)
+        mended = {id(one.finding): one.done for one in upkeep.mend(view.paths, findings)} if may_mend else {}
+        broken = any(finding.what == "ledger" and finding.state == "fail" for finding in findings)
+        first = [] if broken else [_progress(view)]
+    except (ChembenchError, OSError) as error:
+        return [Check("sweep", "fail", " ".join(str(error).split()), "name a sweep under --out, or its folder")]
+    return [*first, *(_checked(finding, mended.get(id(finding)), fix) for finding in findings)]
 
-    return _guarded("sweep", progress, "name a sweep under --out, or the path of its folder")
+
+def _progress(view: Sweep) -> Check:
+    status = view.status()
+    return Check("sweep", "ok", f"{view.root}: the ledger reads, {status.left} of {status.expected} items left")
+
+
+def _checked(finding: Finding, done: str | None, fix: bool) -> Check:
+    text = f"{finding.found} ({finding.where})"
+    if done is not None:
+        return Check(finding.what, "mended", f"{text}: {done}")
+    way_out = f"--fix: {finding.way_out}" if finding.is_mendable and not fix else finding.way_out
+    return Check(finding.what, finding.state, text, way_out)
 
 
 def _guarded(name: str, look: Callable[[], str], way_out: str) -> Check:
@@ -247,5 +275,7 @@ def summary(checks: Sequence[Check]) -> str:
 
 
 def _counted(checks: Sequence[Check]) -> Iterator[str]:
-    for state in ("ok", "warn", "fail"):
-        yield f"{sum(check.state == state for check in checks)} {state}"
+    for state in get_args(State):
+        count = sum(check.state == state for check in checks)
+        if count or state != "mended":
+            yield f"{count} {state}"

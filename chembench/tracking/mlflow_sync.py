@@ -88,7 +88,7 @@ def sync(sweep_root: Path, tracking_uri: str | None, *, final: bool) -> SyncRepo
         report = _passed(uploader, read_state(paths), final=final, stop=lambda: False)
         sent += report.sent
         if not (report.unsent and report.sent):
-            return _with_way_out(replace(report, sent=sent), paths.root, uri)
+            return _with_way_out(replace(report, sent=sent), paths, uri)
 
 
 def close(sweep_root: Path, tracking_uri: str, limit_seconds: float) -> SyncReport:
@@ -146,13 +146,13 @@ def finish(beside: Beside, sweep_root: Path, *, seconds: float) -> SyncReport:
     until = time.monotonic() + 0.95 * seconds  # the rest is for counting what is unsent
     _end(beside.process, seconds / 3)
     report = _closed(sweep_root, beside.tracking_uri, max(0.0, until - time.monotonic()))
+    paths = SweepPaths(sweep_root.resolve())
     if report is None:
-        paths = SweepPaths(sweep_root.resolve())
         log = _log(sweep_root)
         why = f"mlflow must take everything within {seconds:.0f} s at the end of a sweep, it did not, see {log}"
         wanted = Wanted(paths, read_state(paths), SentFile(paths.sent, beside.tracking_uri), final=True)
         report = SyncReport(0, wanted.unsent(), why)
-    return _with_way_out(report, sweep_root, beside.tracking_uri)
+    return _with_way_out(report, paths, beside.tracking_uri)
 
 
 def _closed(sweep_root: Path, tracking_uri: str, seconds: float) -> SyncReport | None:
@@ -190,12 +190,13 @@ def _command(sweep_root: Path, tracking_uri: str) -> list[str]:
     return [sys.executable, "-m", "chembench.tracking.mlflow_sync", *told]
 
 
-def _with_way_out(report: SyncReport, sweep_root: Path, tracking_uri: str) -> SyncReport:
+def _with_way_out(report: SyncReport, paths: SweepPaths, tracking_uri: str) -> SyncReport:
     if not report.unsent:
         return replace(report, message="")
-    way_out = shlex.join(["python", *_command(sweep_root, tracking_uri)[1:]])
-    told = f"{report.message}; {report.unsent} runs, boards or models are not sent, send them with `{way_out}`"
-    return replace(report, message=told)
+    own = tracking_uri_of(read_state(paths), paths)
+    command = ["chembench", "sync", str(paths.root), *(["--tracking-uri", tracking_uri] if tracking_uri != own else [])]
+    told = f"{report.unsent} runs, boards or models are not sent, send them with `{shlex.join(command)}`"
+    return replace(report, message=f"{report.message}; {told}")
 
 
 def _wait(seconds: float, stop: Callable[[], bool]) -> None:

@@ -1,8 +1,11 @@
+import fcntl
 import re
 import sys
 from importlib import metadata
 
 import pytest
+from kept_sweeps import SPACE, begun, carried_out
+from sweep_fakes import engine_on, paths_in
 
 from chembench import doctor
 
@@ -100,9 +103,61 @@ def test_the_raw_files_that_are_here_are_named(tmp_path):
 
 
 def test_a_sweep_that_is_not_there_fails(tmp_path):
-    check = doctor.check_sweep("nowhere", tmp_path)
+    (check,) = doctor.check_sweep("nowhere", tmp_path)
     assert check.state == "fail"
     assert "nowhere" in check.found
+
+
+@pytest.fixture
+def torn(tmp_path):
+    """A sweep whose driver was killed while it wrote, in the middle of an item."""
+    with begun(tmp_path) as ledger:
+        engine = engine_on(SPACE, ledger)
+        engine.tell(carried_out(engine.ask()))
+        engine.ask()
+    paths = paths_in(tmp_path)
+    with paths.ledger.open("ab") as file:
+        file.write(b"torn")
+    return paths
+
+
+def test_each_finding_of_a_sweep_is_a_line_with_its_way_out(torn):
+    before = torn.ledger.read_bytes()
+    first, *checks = doctor.check_sweep(str(torn.root), torn.root.parent)
+    assert (first.name, first.state) == ("sweep", "ok")
+    assert [(check.name, check.state) for check in checks] == [
+        ("ledger", "warn"), ("items", "warn"), ("journal", "warn"), ("mlflow", "warn"),
+    ]  # fmt: skip
+    assert checks[0].found.endswith(f"({torn.ledger})")
+    assert checks[0].way_out.startswith("--fix: cut off; ")
+    assert checks[1].way_out == f"handed out again by the next start: chembench resume {torn.root}"
+    assert torn.ledger.read_bytes() == before
+
+
+def test_with_fix_each_thing_that_was_mended_is_said(torn):
+    checks = doctor.check_sweep(torn.root.name, torn.root.parent, fix=True)
+    assert [(check.name, check.state) for check in checks] == [
+        ("sweep", "ok"), ("ledger", "mended"), ("items", "warn"), ("journal", "mended"), ("mlflow", "mended"),
+    ]  # fmt: skip
+    assert checks[1].found.endswith("was cut back to its last whole line")
+    assert checks[4].found.endswith("everything is sent")
+    assert doctor.summary(checks) == "1 ok, 3 mended, 1 warn, 0 fail"
+    assert [check.name for check in doctor.check_sweep(str(torn.root), torn.root.parent)] == ["sweep", "items"]
+
+
+def test_with_fix_nothing_is_mended_while_a_driver_works(torn):
+    with torn.lock.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        checks = doctor.check_sweep(str(torn.root), torn.root.parent, fix=True)
+    assert [(check.name, check.state) for check in checks] == [("sweep", "ok"), ("lock", "ok")]
+    assert checks[1].way_out == "nothing is mended meanwhile"
+
+
+def test_a_damaged_ledger_fails(torn):
+    torn.ledger.write_bytes(torn.ledger.read_bytes().replace(b"event", b"evemt", 1))
+    (check,) = doctor.check_sweep(str(torn.root), torn.root.parent, fix=True)
+    assert (check.name, check.state) == ("ledger", "fail")
+    assert "is damaged in line 1 of" in check.found
 
 
 def test_the_summary_counts_each_state():

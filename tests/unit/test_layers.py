@@ -25,7 +25,7 @@ LINES = (
     ("report",),
     ("holdings", "register", "retention", "keeper"),
     ("header", "progress", "driver"),
-    ("rerun",),
+    ("rerun", "damage", "upkeep"),
     ("handles",),
     ("api",),
     ("cli", "doctor", "forecast", "inference", "printing"),

@@ -49,7 +49,8 @@ def test_a_server_that_is_down_delays_the_end_by_no_more_than_allowed(sweep):
     report = finish(beside, sweep.paths.root, seconds=30)
     assert time.monotonic() - before < 31
     assert report.unsent == 10  # seven items, and the sweep itself in three experiments
-    assert "send them with `python -m chembench.tracking.mlflow_sync --sweep" in report.message
+    command = f"chembench sync {sweep.paths.root} --tracking-uri http://127.0.0.1:9"
+    assert report.message.endswith(f"10 runs, boards or models are not sent, send them with `{command}`")
     assert beside.process.poll() is not None
 
 

@@ -233,10 +233,7 @@ def test_a_server_that_is_down_is_told_at_once_with_the_way_out(sweep):
     report = sync(sweep.paths.root, "http://127.0.0.1:9", final=True)
     assert time.monotonic() - before < 5
     assert (report.sent, report.unsent) == (0, 10)
-    assert (
-        "10 runs, boards or models are not sent, send them with `python -m chembench.tracking.mlflow_sync --sweep"
-        in report.message
-    )
+    assert f"not sent, send them with `chembench sync {sweep.paths.root} --tracking-uri http://" in report.message
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
 
