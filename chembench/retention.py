@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from chembench.errors import ConfigError
 from chembench.holdings import (
@@ -75,11 +76,11 @@ class Plan:
 
     @property
     def freed(self) -> int:
-        return sum(entry.bytes for entry in self.goes)
+        return _sum(self.goes)
 
     @property
     def left(self) -> int:
-        return sum(entry.bytes for entry in self.entries) - self.freed
+        return _sum(self.entries) - self.freed
 
     @property
     def warning(self) -> str:
@@ -178,6 +179,33 @@ def delete(path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ what may go
+
+
+def as_rows(plan: Plan) -> list[dict[str, Any]]:
+    """The plan for people: what goes one by one, what stays together by its reason."""
+    goes = [(entry, "goes", str(entry.path), entry.bytes) for entry in plan.goes]
+    together: dict[tuple[str, str], list[Entry]] = {}
+    for entry in plan.entries:
+        if not entry.goes:
+            together.setdefault((entry.what, entry.why), []).append(entry)
+    stays = [
+        (found[0], "stays", str(found[0].path) if len(found) == 1 else f"{len(found)} of them", _sum(found))
+        for found in together.values()
+    ]
+    return [
+        {"": verdict, "what": entry.what, "size": size_text(size), "bytes": size, "where": where, "why": entry.why}
+        for entry, verdict, where, size in [*goes, *stays]
+    ]
+
+
+def summary(plan: Plan, *, is_done: bool) -> str:
+    """One line at the end."""
+    what = f"{len(plan.goes)} things, {size_text(plan.freed)}"
+    return f"{'deleted' if is_done else 'would delete'} {what}; {size_text(plan.left)} stay"
+
+
+def _sum(entries: Iterable[Entry]) -> int:
+    return sum(entry.bytes for entry in entries)
 
 
 def _sweep_entries(use: Use) -> list[Entry]:

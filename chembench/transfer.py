@@ -136,11 +136,12 @@ def _hand_in(storage: Storage, here: Work, paths: RunPaths, outcome: Outcome) ->
         storage.push_folder(Path(here.inputs.checkpoint), key_of(here.inputs.checkpoint))
     if paths.resume.is_file():
         storage.push_file(paths.resume, attempt_key(here.sweep, here.uid, here.attempt, "resume"))
-    elif outcome.status == "finished":
+    elif outcome.status != "failed":
         for attempt in range(1, here.attempt + 1):
             storage.remove(attempt_key(here.sweep, here.uid, attempt, "resume"))
-    left_out = (paths.resume.name, paths.stop.name)
-    storage.push_folder(paths.root, attempt_key(here.sweep, here.uid, here.attempt, "folder"), left_out)
+    if paths.result.is_file():  # there is none where the disk was too full for it
+        left_out = (paths.resume.name, paths.stop.name)
+        storage.push_folder(paths.root, attempt_key(here.sweep, here.uid, here.attempt, "folder"), left_out)
 
 
 class _Beat:
@@ -280,6 +281,7 @@ class Exchange:
             return False
         with working_folder(run.root.parent, str(attempt)) as part:
             self.storage.pull_folder(key, part / "folder")
+            self._bring_weights(part / "folder" / run.model.name)
             run.root.mkdir(exist_ok=True)  # it is there if the item was asked to stop
             for found in sorted((part / "folder").iterdir(), key=lambda path: path.name == run.result.name):
                 target = run.root / found.name
@@ -287,6 +289,13 @@ class Exchange:
                     shutil.rmtree(target)  # of a driver that ended between this line and the result
                 found.replace(target)
         return True
+
+    def _bring_weights(self, model: Path) -> None:
+        """Bring the checkpoint that the head of a probe belongs to, so that its model predicts here."""
+        settings = read_json(model / "settings.json") if model.is_dir() else {}
+        if "reads" in settings:
+            folder = self._cache.pretrained(settings["reads"]["pretrained"])
+            self.storage.pull_folder(key_of(folder), folder)
 
     def _pass_on(self) -> None:
         """Send the wish to stop on to each worker whose attempt was asked to: a file beside its result says so."""

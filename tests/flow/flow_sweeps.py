@@ -130,8 +130,11 @@ def _untracked(event: dict) -> dict:
 
 
 @contextlib.contextmanager
-def ray_cluster() -> Iterator[tuple[str, dict[str, str]]]:
-    """A Ray of two CPUs that sweeps can join: its address, and the environment that lets them in."""
+def ray_cluster(**more: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """A Ray of two CPUs that sweeps can join: its address, and the environment that lets them in.
+
+    Its workers have ``more`` in their environment.
+    """
     code = (
         "import ray, sys; ray.init(address='local', num_cpus=2, include_dashboard=False, _temp_dir=sys.argv[1]);"
         "print('address', ray.get_runtime_context().gcs_address, flush=True); sys.stdin.read(); ray.shutdown()"
@@ -140,7 +143,7 @@ def ray_cluster() -> Iterator[tuple[str, dict[str, str]]]:
     key = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     process = subprocess.Popen(
         [sys.executable, "-c", code, folder],
-        env=environment(Path(folder), RAY_USAGE_STATS_ENABLED="0", **key),
+        env=environment(Path(folder), RAY_USAGE_STATS_ENABLED="0", **key, **more),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     assert process.stdin is not None and process.stdout is not None

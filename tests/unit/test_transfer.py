@@ -207,6 +207,7 @@ def test_what_a_driver_left_that_died_while_it_took_an_attempt_in_is_replaced(wo
         model = RunPaths(Path(work.folder)).model
         model.mkdir(parents=True)
         (model / "weights").write_text("whole")
+        write_json(model / "settings.json", {"kind": "fitted"})
         return finished(work)
 
     spec = trial("confirm")
@@ -216,7 +217,33 @@ def test_what_a_driver_left_that_died_while_it_took_an_attempt_in_is_replaced(wo
     (run.model / "half").write_text("half")
     run.stop.touch()
     assert world.exchange.take_in(spec.digest, 1)
-    assert files(run.root) == {"spec.json", "curves.jsonl", "result.json", "model/weights", "stop"}
+    left = {"spec.json", "curves.jsonl", "result.json", "model/weights", "model/settings.json", "stop"}
+    assert files(run.root) == left and not world.driver.pretrained(PRETRAIN.digest).exists()
+
+
+def test_the_checkpoint_that_the_head_of_a_probe_belongs_to_comes_with_it(world):
+    pretrained(world)
+
+    def with_head(work):
+        model = RunPaths(Path(work.folder)).model
+        write_json(model / "settings.json", {"reads": {"pretrained": PRETRAIN.digest, "folder": "/on/the/worker"}})
+        return finished(work)
+
+    spec = trial("confirm")
+    world.carried(spec, with_head)
+    assert world.exchange.take_in(spec.digest, 1)
+    assert (world.driver.pretrained(PRETRAIN.digest) / "weights").read_text() == "of a worker"
+
+
+def test_an_attempt_whose_disk_was_too_full_for_a_result_is_lost_but_its_state_is_not(world):
+    def full(work):
+        outcome = preempted(work)
+        RunPaths(Path(work.folder)).result.unlink()
+        return outcome
+
+    world.carried(PRETRAIN, full)
+    assert not world.exchange.take_in(PRETRAIN.digest, 1)
+    assert world.storage.has(attempt_key("one", PRETRAIN.digest, 1, "resume"))
 
 
 def test_the_result_comes_last(world, monkeypatch):
