@@ -118,6 +118,31 @@ def test_one_item_is_shown(swept):
     assert done.stdout.startswith(f"uid: {uid}\n")
 
 
+@pytest.mark.parametrize(
+    ("verb", "told"),
+    [
+        ("resume", "regression board of quickstart"),
+        ("retry", "nothing to retry: no item of sweep 'quickstart' has failed\n"),
+        ("gc", "would delete "),
+        ("sync", "boards: "),
+    ],
+)
+def test_a_finished_sweep_is_kept_in_order(verb, told, swept):
+    (command,) = [c for c in commands() if c[1] == verb]
+    done = swept.run(*command[1:])
+    assert done.returncode == 0, done.stderr
+    assert told in done.stdout
+
+
+def test_one_item_is_repeated(swept):
+    (command,) = [c for c in commands() if c[1] == "rerun"]
+    trials = swept.folder / "sweeps" / "quickstart" / "trials"
+    uid = next(folder.parents[1].name for folder in trials.glob("*/1/predictions.csv"))
+    done = swept.run(*[uid[:8] if word == "UID" else word for word in command[1:]])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].startswith("equal: ")
+
+
 def test_molecules_are_predicted(swept):
     (command,) = [c for c in commands() if c[1] == "predict"]
     done = swept.run(*command[1:])
@@ -143,6 +168,7 @@ def test_own_data_is_swept(laptop):
 
 def test_no_command_of_the_readme_is_left_out():
     tried = {"spaces", "plan", "doctor", "status", "leaderboard", "show", "predict", "sweep"}
+    tried |= {"resume", "retry", "gc", "sync", "rerun"}
     assert {command[1] for command in commands()} == tried | set(LEFT_OUT)
 
 
