@@ -204,8 +204,8 @@ def opened(settings: Drive, say: Say) -> Iterator[tuple[Engine, Exchange | None]
             prepared = prepare(space, places.cache, Path(places.data_dir), places.workers, say)
             require_same_inputs(prepared, ledger.state)
             if exchange is not None:
-                items = ledger.state.items.values()
-                exchange.begin(prepared.folders, [(i.uid, i.attempt) for i in items if i.status == "running"], say)
+                running = [(i.uid, i.attempt) for i in ledger.state.items.values() if i.status == "running"]
+                exchange.begin(ledger.state.name or paths.root.name, prepared.folders, running, say)
         write_header(ledger, space, prepared, places, settings.shard, settings.command)
         has_checkpoint = exchange.has_checkpoint if exchange else places.has_checkpoint
         yield Engine(space, prepared, places.cache, ledger, settings.shard, has_checkpoint), exchange

@@ -196,7 +196,7 @@ class Exchange:
         self, storage: Storage, paths: SweepPaths, cache: CachePaths, look_seconds: float = LOOK_SECONDS
     ) -> None:
         self.storage, self._paths, self._cache = storage, paths, cache
-        self._look_seconds = look_seconds
+        self._sweep, self._look_seconds = paths.root.name, look_seconds
         self._out: dict[Path, str] = {}
         """Folder of each attempt that is carried out elsewhere -> where its wish to stop lies."""
         self._closed = threading.Event()
@@ -213,10 +213,13 @@ class Exchange:
         self._closed.set()
         self._thread.join()
 
-    def begin(self, inputs: Sequence[Path], running: Iterable[tuple[str, int]], say: Callable[[str], None]) -> None:
+    def begin(
+        self, sweep: str, inputs: Sequence[Path], running: Iterable[tuple[str, int]], say: Callable[[str], None]
+    ) -> None:
         """Make the storage ready for the sweep, and take in what ended while no driver was there.
 
         Args:
+            sweep: what its ledger calls it; its folder may have been renamed.
             inputs: prepared folders; those that are there already are not sent again.
             running: uid and attempt of each item that ran when the last driver ended.
             say: told how far it is.
@@ -225,6 +228,7 @@ class Exchange:
             ConfigError: if the storage holds another sweep of this name.
             StorageError: if it fails.
         """
+        self._sweep = sweep
         self._claim()
         for number, folder in enumerate(inputs, start=1):
             if not self.storage.has(key_of(folder)):
@@ -235,7 +239,7 @@ class Exchange:
 
     def _claim(self) -> None:
         """Make sure that the sweeps of this name here and there are one, so that no result is taken for another's."""
-        paths, key = self._paths, f"sweeps/{self._paths.root.name}/owner"
+        paths, key = self._paths, f"sweeps/{self._sweep}/owner"
         identity = read_json(paths.storage)["id"] if paths.storage.is_file() else secrets.token_hex(8)
         if self.storage.has(key):
             with working_folder(paths.root, "owner") as part:
@@ -243,8 +247,8 @@ class Exchange:
                 owner = read_json(part / "owner.json")["id"]
             if owner != identity:
                 raise ConfigError(
-                    f"storage '{self.storage.url}' holds another sweep called '{paths.root.name}'; give this one a "
-                    f"--name of its own, or remove sweeps/{paths.root.name} there"
+                    f"storage '{self.storage.url}' holds another sweep called '{self._sweep}'; give this one a "
+                    f"--name of its own, or remove sweeps/{self._sweep} there"
                 )
         write_json(paths.storage, {"id": identity})
         if not self.storage.has(key):
@@ -273,7 +277,7 @@ class Exchange:
             StorageError: if the storage fails.
             DiskFullError: if no space is left here.
         """
-        key, run = attempt_key(self._paths.root.name, uid, attempt, "folder"), self._paths.run(uid, attempt)
+        key, run = attempt_key(self._sweep, uid, attempt, "folder"), self._paths.run(uid, attempt)
         self._out.pop(run.root.resolve(), None)
         if run.result.exists():
             return True

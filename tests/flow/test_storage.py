@@ -100,7 +100,7 @@ def pretrained(space, folder: Path, kill: bool):
     cache, paths = CachePaths(folder / "driver"), SweepPaths(folder / "sweeps" / "one")
     with open_engine(space, name="one", out=folder / "sweeps", cache_dir=cache.root) as engine:
         exchange = open_exchange(str(folder / "between"), paths, cache)
-        exchange.begin(prepare(space, cache, folder, 1, lambda line: None).folders, [], lambda line: None)
+        exchange.begin("one", prepare(space, cache, folder, 1, lambda line: None).folders, [], lambda line: None)
         work = exchange.hand_out(engine.ask())
         assert work.kind == "pretrain"
         if kill:

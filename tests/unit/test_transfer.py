@@ -40,7 +40,7 @@ class World:
         self.paths.root.mkdir(parents=True)
         self.url = str(folder / "between")
         self.exchange = open_exchange(self.url, self.paths, self.driver)
-        self.exchange.begin(self.prepared(), [], lambda line: None)
+        self.exchange.begin("one", self.prepared(), [], lambda line: None)
         self.storage = self.exchange.storage
 
     def prepared(self) -> list[Path]:
@@ -421,7 +421,7 @@ def began(world: World, paths: SweepPaths | None = None, url: str | None = None,
     """Begin with a storage, as a driver does; what it said."""
     said = []
     exchange = open_exchange(url or world.url, paths or world.paths, world.driver)
-    exchange.begin(world.prepared(), running, said.append)
+    exchange.begin("one", world.prepared(), running, said.append)
     return said
 
 
@@ -439,6 +439,13 @@ def test_what_ended_while_no_driver_was_there_is_taken_in(world):
     began(world, running=[(PRETRAIN.digest, 1), (spec.digest, 1)])
     assert world.paths.run(PRETRAIN.digest, 1).result.is_file()
     assert not world.paths.run(spec.digest, 1).root.exists()
+
+
+def test_a_sweep_whose_folder_was_renamed_keeps_its_name_in_the_storage(world):
+    pretrained(world)
+    renamed = SweepPaths(world.paths.root.rename(world.paths.root.with_name("renamed")))
+    began(world, renamed, running=[(PRETRAIN.digest, 1)])
+    assert renamed.run(PRETRAIN.digest, 1).result.is_file()
 
 
 def test_another_sweep_of_the_same_name_is_refused(world, tmp_path):
