@@ -110,6 +110,8 @@ class SweepState:
     _asked_uids: set[str] = field(default_factory=set)
     confirms: dict[str, list[ItemRecord]] = field(default_factory=dict)
     """Unit -> its confirm items, of whatever recipe."""
+    rescores: dict[str, list[ItemRecord]] = field(default_factory=dict)
+    """Unit -> its rescore items."""
     _standing: dict[str, tuple[Cell | None, FinetuneSpec | None]] = field(default_factory=dict)
     """Unit -> the recipe of its last choice."""
 
@@ -159,8 +161,10 @@ class SweepState:
         spec = _SPEC.validate_python(event["spec"])
         cell = Cell.model_validate(event["cell"]) if event["cell"] else None
         item = self.items[event["uid"]] = ItemRecord(event["uid"], spec, cell, dict(event["labels"]))
+        unit = str(item.labels.get("unit"))
+        if item.kind == "rescore":
+            self.rescores.setdefault(unit, []).append(item)
         if item.kind == "confirm":
-            unit = str(item.labels["unit"])
             self.confirms.setdefault(unit, []).append(item)
             self._supersede(unit, item)
 

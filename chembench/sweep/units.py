@@ -170,14 +170,18 @@ class Unit:
     def _rescored(self, state: SweepState, best: Sequence[Candidate]) -> tuple[dict[int, float] | None, list[Event]]:
         """Ordinal -> mean objective of the recipes whose new seeds all finished; none while some have not ended."""
         seeds = self.resolver.space.confirm.rescore_seeds
+        known = {(item.labels["ordinal"], item.labels["head_seed"]): item for item in state.rescores.get(self.name, ())}
         events: list[Event] = []
         ended: dict[int, list[ItemRecord]] = {candidate.ordinal: [] for candidate in best}
         for candidate, seed in itertools.product(best, range(seeds)):
-            at = Replicate(head_seed=seed)
-            spec = self.resolver.trial("rescore", candidate.cell, self.task, candidate.recipe, at)
-            self.watched.add(spec.digest)
-            events += self._items(state, spec, candidate.cell, at, {"ordinal": candidate.ordinal})
-            item = state.items.get(spec.digest)
+            item = known.get((candidate.ordinal, seed))
+            if item is None:
+                at = Replicate(head_seed=seed)
+                spec = self.resolver.trial("rescore", candidate.cell, self.task, candidate.recipe, at)
+                events += self._items(state, spec, candidate.cell, at, {"ordinal": candidate.ordinal})
+                item = state.items.get(spec.digest)
+            if item is not None:
+                self.watched.add(item.uid)
             if item is not None and item.is_final:
                 ended[candidate.ordinal].append(item)
         if any(len(items) < seeds for items in ended.values()):
@@ -233,9 +237,11 @@ class Unit:
                     "sealed": sealed,
                 }
             )
+        known = {replicate_of(item) for item in state.confirms.get(self.name, ()) if not item.superseded}
         for at in replicates(self.resolver):
-            spec = self.resolver.trial("confirm", cell, self.task, recipe, at)
-            events += self._items(state, spec, cell, at, {})
+            if at not in known:
+                spec = self.resolver.trial("confirm", cell, self.task, recipe, at)
+                events += self._items(state, spec, cell, at, {})
         return events
 
     # ------------------------------------------------------------------------------------------------- items
@@ -278,7 +284,11 @@ def replicates(resolver: Resolver) -> list[Replicate]:
     ]
 
 
+def replicate_of(item: ItemRecord) -> Replicate:
+    """The indices that a trial was registered with."""
+    return Replicate(item.labels["pretrain_seed"], item.labels["split"], item.labels["head_seed"])
+
+
 def first_of(kind: TrialKind, item: ItemRecord) -> bool:
     """Whether the item is the replicate whose fitted model is kept."""
-    places = (item.labels.get("pretrain_seed"), item.labels.get("split"), item.labels.get("head_seed"))
-    return item.kind == kind and places == (0, 0, 0)
+    return item.kind == kind and replicate_of(item) == Replicate()
