@@ -18,7 +18,7 @@ from chembench.errors import ChembenchError, ConfigError
 from chembench.header import places_of, space_of
 from chembench.paths import SweepPaths, builder_of, write_json, written_whole
 from chembench.sweep.ledger import SweepState, read_state
-from chembench.sweep.locking import at_rest
+from chembench.sweep.locking import at_rest, holder_of
 from chembench.sweep.space import Space
 from chembench.tracking.differences import differences
 from chembench.tracking.mlflow_sync import driver_is_at_work, sync, tracking_uri_of
@@ -134,7 +134,7 @@ def examine_sweep(paths: SweepPaths, tracking_uri: str | None = None) -> list[Fi
     uri = tracking_uri or tracking_uri_of(state, paths)
     steady = [*damage.result_findings(paths, state), *damage.curve_findings(paths, state), *_place_findings(uri)]
     if driver_is_at_work(paths):
-        held = f"process {paths.lock.read_text().strip() or 'unknown'} drives the sweep"
+        held = f"process {holder_of(paths)} drives the sweep"
         return [Finding("lock", "ok", str(paths.lock), held, "nothing is mended meanwhile"), *steady]
     found += [*damage.running_findings(paths, state), *steady, *damage.unknown_findings(paths, state)]
     found += [*_leftover_findings(paths, state), *_journal_findings(paths, state), *_board_findings(paths, state)]

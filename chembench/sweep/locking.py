@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
@@ -25,7 +26,7 @@ def take_lock(paths: SweepPaths) -> IO[str]:
     _lock(paths, lock)
     try:
         lock.truncate(0)
-        lock.write(str(os.getpid()))
+        lock.write(f"{os.getpid()} on {platform.node()}")
         lock.flush()
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -53,12 +54,16 @@ def _lock(paths: SweepPaths, lock: IO[str]) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        lock.seek(0)
-        holder = lock.read().strip() or "unknown"
         lock.close()
         raise ConfigError(
-            f"sweep {paths.root.name} is driven by another process (pid {holder}); wait for it, or end it and try again"
+            f"sweep {paths.root.name} is driven by another process (pid {holder_of(paths)}); "
+            "wait for it, or end it and try again"
         ) from error
+
+
+def holder_of(paths: SweepPaths) -> str:
+    """The process that took the lock last: its number, with its machine if that is another one."""
+    return paths.lock.read_text().strip().removesuffix(f" on {platform.node()}") or "unknown"
 
 
 def cannot_write(paths: SweepPaths, error: OSError) -> ChembenchError:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -200,6 +201,14 @@ def test_a_second_driver_in_another_process_is_refused_too(whole):
     with Ledger(whole):
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 1 and f"(pid {os.getpid()})" in result.stderr
+
+
+def test_a_driver_on_another_machine_is_told_with_its_name(whole, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(platform, "node", lambda: "gpu-07")
+        first = Ledger(whole)
+    with first, pytest.raises(ConfigError, match=rf"driven by another process \(pid {os.getpid()} on gpu-07\); wait"):
+        Ledger(whole)
 
 
 def test_a_sweep_at_rest_is_not_driven_meanwhile_and_nothing_is_written_to_it(whole):
