@@ -24,6 +24,7 @@ from chembench.report.rows import rows_from_state
 from chembench.sweep.ledger import Ledger, line_of, read_events, read_state
 from chembench.sweep.progress import expected_items, status_of
 from chembench.sweep.winners import winners
+from chembench.tracking.spool import records
 
 ONE_TASK = {"tasks": ["freewilson_pic50"]}
 
@@ -161,6 +162,25 @@ def test_a_retried_item_waits_and_its_old_outcome_is_history(tmp_path):
         rows = [row for row in rows_from_state(engine.state) if row.kind == "baseline"]
         assert {(row.status, row.cause, row.attempt) for row in rows} == {("waiting", None, None)}
     assert not read_state(paths_in(tmp_path)).finished
+
+
+def test_trackers_see_a_retried_item_as_one_that_goes_on(tmp_path):
+    space = grid_space(**ONE_TASK)
+    before, _ = swept(space, tmp_path, lambda w: failed(w) if w.kind == "baseline" else finished(w))
+    with opened(space, tmp_path) as ledger:
+        again = engine_on(space, ledger).retry()
+
+    def statuses(state, **how):
+        return {record.uid: record.status for record in records(state, paths_in(tmp_path), **how)}
+
+    waiting = read_state(paths_in(tmp_path))
+    assert {statuses(before, final=True)[uid] for uid in again} == {"failed"}
+    assert {statuses(waiting, final=False)[uid] for uid in again} == {"running"}
+    assert {statuses(waiting, final=True)[uid] for uid in again} == {"interrupted"}
+    after, _ = swept(space, tmp_path)
+    assert {(r.status, r.attempt) for r in records(after, paths_in(tmp_path), final=True) if r.uid in again} == {
+        ("finished", 2)
+    }
 
 
 def test_a_late_result_of_the_failed_attempt_is_ignored_after_a_retry(tmp_path):
