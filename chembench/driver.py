@@ -156,14 +156,13 @@ def _run(settings: Drive, engine: Engine, view: View, options: RunnerOptions) ->
 def carry_out(settings: Drive, uid: str) -> Outcome:
     """Carry out one item in this process, what it stands on first; the sweep counts both.
 
-    Returns:
-        Its outcome; the recorded one, if it has ended otherwise than failed.
-
     Raises:
-        ConfigError: if another process drives the sweep, or it waits for more than its pre-training.
+        ConfigError: if another process drives the sweep, this machine lacks what the item needs, or it waits for more
+            than its pre-training.
     """
     with opened(settings, lambda line: None) as (engine, exchange):
         item = engine.state.items[uid]
+        check_fits([engine.shape(item.kind)], [local_node(engine.shape(item.kind).gpus > 0)])
         if item.status == "failed":
             engine.retry(uids=[uid])
         needed = item.spec.pretrained if isinstance(item.spec, TrialSpec) else None

@@ -337,6 +337,9 @@ class Trial:
         from chembench.driver import carry_out, going_on
 
         state = self.sweep.begun()
+        item = state.items[self.uid]
+        if item.outcome is not None and item.status in ("finished", "pruned"):
+            return item.outcome
         return carry_out(going_on(self.sweep.paths, state, show_progress=False), self.uid)
 
     def rerun(self, check: bool = True) -> Rerun:

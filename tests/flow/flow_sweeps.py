@@ -110,11 +110,11 @@ class Copy:
             if (folder.parent.name, int(folder.name)) not in known:
                 shutil.rmtree(folder)
 
-    def before(self, event: str, kind: str, last: bool = False) -> int:
-        """How many events stand before the first, or last, such event of an item of ``kind``."""
+    def before(self, kind: str, pretrained: bool = False) -> int:
+        """How many events stand before the first start of an item of ``kind``; of one with a pre-training, if asked."""
         items = self.sweep.state().items
-        found = [n for n, e in enumerate(self.events()) if e["event"] == event and items[e["uid"]].kind == kind]
-        return found[-1 if last else 0]
+        started = ((n, items[e["uid"]]) for n, e in enumerate(self.events()) if e["event"] == "started")
+        return next(n for n, item in started if item.kind == kind and (not pretrained or item.spec.pretrained))
 
     def files(self, pattern: str = "*") -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in self.sweep.root.rglob(pattern) if path.is_file()}

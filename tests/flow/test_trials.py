@@ -58,7 +58,7 @@ def test_items_are_listed_by_status_and_kind(small):
 
 
 def test_a_waiting_item_is_carried_out_here_and_the_sweep_counts_it(copy, small):
-    copy.cut(copy.before("started", "confirm"))
+    copy.cut(copy.before("confirm"))
     trial = next(t for t in copy.sweep.trials(status="waiting", kind="confirm"))
     outcome = trial.resume()
     assert isinstance(outcome, Outcome) and outcome.status == "finished"
@@ -72,7 +72,7 @@ def test_a_waiting_item_is_carried_out_here_and_the_sweep_counts_it(copy, small)
 
 
 def test_the_pre_training_it_stands_on_comes_first(copy, small):
-    copy.cut(copy.before("started", "pretrain"))
+    copy.cut(copy.before("pretrain"))
     trial = next(t for t in copy.sweep.trials(status="waiting", kind="search") if t.spec.pretrained)
     assert trial.resume().status in ("finished", "pruned")
     assert copy.sweep.trial(trial.spec.pretrained).status == "finished"
@@ -81,7 +81,7 @@ def test_the_pre_training_it_stands_on_comes_first(copy, small):
 
 def test_what_the_study_has_not_come_to_is_not_carried_out(copy):
     confirm = next(e for e in copy.events() if e["event"] == "item" and e["spec"]["kind"] == "confirm")
-    copy.cut(copy.before("started", "search"))
+    copy.cut(copy.before("search"))
     copy.append(confirm)
     uid = confirm["uid"]
     with pytest.raises(ConfigError, match=r"cannot be carried out alone.* go on with the sweep: chembench resume "):
@@ -116,7 +116,7 @@ def failing(uids: set[str]):
 def failed(copy, monkeypatch, capsys) -> Copy:
     """The small sweep, finished, with its confirm runs failed."""
     uids = {t.uid for t in copy.sweep.trials(kind="confirm")}
-    copy.cut(copy.before("started", "confirm"))
+    copy.cut(copy.before("confirm"))
     with monkeypatch.context() as patch:
         patch.setattr(serial_runner, "run_item", failing(uids))
         assert cli.run(["resume", "sweeps/small", "--quiet"]) == 3
