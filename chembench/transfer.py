@@ -300,6 +300,7 @@ class Exchange:
         if "reads" in settings:
             folder = self._cache.pretrained(settings["reads"]["pretrained"])
             self.storage.pull_folder(key_of(folder), folder)
+            write_json(model / "settings.json", {**settings, "reads": {**settings["reads"], "folder": str(folder)}})
 
     def _pass_on(self) -> None:
         """Send the wish to stop on to each worker whose attempt was asked to: a file beside its result says so."""

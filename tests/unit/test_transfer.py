@@ -7,7 +7,7 @@ import pytest
 
 from chembench import transfer
 from chembench.errors import ConfigError, DiskFullError, StorageError
-from chembench.paths import CachePaths, RunPaths, SweepPaths, write_json
+from chembench.paths import CachePaths, RunPaths, SweepPaths, read_json, write_json
 from chembench.specs import FinetuneSpec, Inputs, ModelSpec, Outcome, PretrainSpec, TrialSpec, Work
 from chembench.storage import Storage
 from chembench.sweep.stopping import ask_to_stop
@@ -233,6 +233,8 @@ def test_the_checkpoint_that_the_head_of_a_probe_belongs_to_comes_with_it(world)
     world.carried(spec, with_head)
     assert world.exchange.take_in(spec.digest, 1)
     assert (world.driver.pretrained(PRETRAIN.digest) / "weights").read_text() == "of a worker"
+    settings = read_json(world.paths.run(spec.digest, 1).model / "settings.json")
+    assert settings["reads"]["folder"] == str(world.driver.pretrained(PRETRAIN.digest)), "no longer the worker's"
 
 
 def test_an_attempt_whose_disk_was_too_full_for_a_result_is_lost_but_its_state_is_not(world):
