@@ -234,7 +234,8 @@ def write_boards(paths: SweepPaths) -> None:
 
 
 def _is_done(settings: Drive, state: SweepState) -> bool:
-    return not require_same_space(settings.space, state) and state.finished
+    same_part = state.header.get("shard") == (str(settings.shard) if settings.shard else None)
+    return not require_same_space(settings.space, state) and same_part and state.finished
 
 
 def _check_machine(settings: Drive) -> None:
