@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from chembench.errors import RunError
+from chembench.paths import RunPaths
 from chembench.specs import Kind, Outcome, Work
 from chembench.sweep.plugin import Engine, read_outcome
 from chembench.sweep.ray_room import Nodes, Patience, Room
-from chembench.sweep.ray_worker import trainable
+from chembench.sweep.ray_worker import UNWRITTEN, trainable
 from chembench.sweep.running import Desk, RunnerOptions, check_fits, desk, no_ray
 from chembench.sweep.space import ResourceShape
 
@@ -194,7 +195,7 @@ def _searcher(engine: Engine, at: Desk, options: RunnerOptions) -> Any:
             work = self._open.pop(trial_id)
             self._room.give_back(trial_id)
             if work is not None and at.take_in(work):
-                at.tell(outcome_of(work))
+                at.tell(outcome_of(work, result or {}))
 
         def __reduce__(self) -> tuple[Any, ...]:  # Tuner() pickles the searcher; nothing ever reads it back
             return dict, ()
@@ -215,10 +216,10 @@ def _live_nodes() -> Nodes:
     return {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
 
 
-def outcome_of(work: Work) -> Outcome:
-    """What the worker left behind: its result, or the fact that it was lost before writing one."""
-    from chembench.paths import RunPaths
-
+def outcome_of(work: Work, result: Mapping[str, Any]) -> Outcome:
+    """What the worker left behind or told: its result, or the fact that it was lost before there was one."""
+    if UNWRITTEN in result:
+        return Outcome.model_validate_json(result[UNWRITTEN])
     outcome = read_outcome(RunPaths(Path(work.folder)).result)
     if outcome is not None:
         return outcome

@@ -16,6 +16,8 @@ from chembench.sweep.stopping import ask_to_stop
 HOLD_SECONDS = 0.5
 """An idle actor would be ended by Tune and its warm caches lost; a hold item keeps it busy for this long."""
 
+UNWRITTEN = "unwritten"
+
 
 def trainable() -> Any:
     """The class trainable: one process, many items; imported late, as Ray is."""
@@ -40,6 +42,9 @@ def trainable() -> Any:
 def carry_out(item: Mapping[str, Any]) -> dict[str, Any]:
     """Run one item in a worker.
 
+    Returns:
+        What Tune needs to know, and the outcome where the disk was too full to leave it in the attempt's folder.
+
     Raises:
         RunError: after the result is written, if the process must not be used again (out of memory, NaN, SIGTERM).
     """
@@ -58,7 +63,8 @@ def carry_out(item: Mapping[str, Any]) -> dict[str, Any]:
     outcome = carried_out(Work.model_validate_json(item["work"]), run)
     if outcome.cause in ("oom", "nan") or told:
         raise RunError(outcome.message, outcome.cause or "preempted")
-    return {"done": True}
+    unwritten = {UNWRITTEN: outcome.model_dump_json()} if outcome.measured.get("disk_full") else {}
+    return {"done": True, **unwritten}
 
 
 @contextlib.contextmanager

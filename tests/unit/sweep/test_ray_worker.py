@@ -5,11 +5,12 @@ import signal
 from pathlib import Path
 
 import pytest
-from sweep_fakes import engine_on, failed, finished, grid_space, opened
+from sweep_fakes import engine_on, failed, finished, grid_space, leave_result, opened
 
 from chembench import trial
 from chembench.errors import RunError
 from chembench.paths import RunPaths
+from chembench.sweep.ray_runner import outcome_of
 from chembench.sweep.ray_worker import carry_out
 
 
@@ -98,3 +99,17 @@ def test_an_item_that_finishes_all_the_same_counts_but_its_process_is_retired(wo
     with pytest.raises(RunError) as caught:
         carry_out(item(work))
     assert caught.value.cause == "preempted"
+
+
+def test_what_the_disk_has_no_space_for_is_told_to_the_driver(work, monkeypatch, ray_handler):
+    full = failed(work, "preempted").model_copy(update={"measured": {"disk_full": True}})
+    monkeypatch.setattr(trial, "run_item", lambda work: full)
+    assert outcome_of(work, carry_out(item(work))) == full
+
+
+def test_the_driver_takes_what_is_in_the_folder_and_else_says_that_the_worker_was_lost(work):
+    lost = outcome_of(work, {})
+    assert (lost.status, lost.cause, lost.attempt) == ("failed", "worker-lost", 1)
+    assert lost.message == f"the worker of attempt 1 ended without a result; its folder is {work.folder}"
+    leave_result(work, finished(work))
+    assert outcome_of(work, {"done": True}) == finished(work)
