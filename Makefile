@@ -11,7 +11,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 # One thread per process: the tests and the sweep run several processes side by side.
 export OMP_NUM_THREADS := 1
 
-.PHONY: install quickstart check test clean
+.PHONY: install quickstart check test torture bench clean
 
 install: $(STAMP)
 
@@ -34,6 +34,16 @@ check: install
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Sweeps are killed so many times, from this seed on, and must end as undisturbed ones do; given again it goes on.
+KILLS ?= 100
+SEED ?= 0
+torture: install
+	PYTHONPATH=tests:tests/flow $(BIN)/python -m torture --kills $(KILLS) --seed $(SEED)
+
+bench: install
+	$(BIN)/python benchmarks/overhead.py --write
+	$(BIN)/python benchmarks/resume.py --write
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
