@@ -182,7 +182,7 @@ def notes(board: Board) -> list[str]:
     if any(RECIPE_CHANGED in badges for badges in [*told, *(entry.badges for entry in entries)]):
         said.append(
             f"† {RECIPE_CHANGED}: the test had been opened for another recipe of this method before trials were added "
-            "or retried; only runs of the recipe that stands are counted, and its score was not seen for the first time"
+            "or retried, which may have been decided in sight of it; only runs of the recipe that stands are counted"
         )
     return said
 

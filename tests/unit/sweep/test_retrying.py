@@ -1,6 +1,7 @@
 """Failed items that wait again, and what is chosen anew because of them."""
 
 import json
+import random
 
 import pytest
 from sweep_fakes import (
@@ -313,6 +314,37 @@ def test_a_gone_recipe_that_is_chosen_again_is_confirmed_to_its_end(tmp_path):
     assert {len(opened) for opened in state.openings.values()} == {1}
     assert {item.status for item in state.items.values() if item.kind == "confirm"} == {"finished"}
     assert of_kind(works, "confirm")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_fails_is_lost_or_killed_a_sweep_retried_to_its_end_is_the_undisturbed_one(tmp_path, seed):
+    space = grid_space(search__replacements=0, confirm__pretrain_seeds=2, **ONE_TASK)
+    dice = random.Random(seed)
+
+    def run(work):
+        if dice.random() < 0.75:
+            return finished(work)
+        return failed(work, dice.choice(["bug", "oom", "nan", "worker-lost", "preempted"]))
+
+    for _ in range(200):
+        with opened(space, tmp_path, left=dice.choice([5, 20, 80, None])) as ledger:
+            try:
+                engine = engine_on(space, ledger)
+                if dice.random() < 0.5:
+                    engine.retry()
+                drive(engine, run, in_flight=dice.choice([1, 3]), seed=dice.random())
+            except Killed:
+                continue
+            if not any(item.status == "failed" for item in ledger.state.items.values()):
+                break
+    now, undisturbed = essence(ledger.state), essence(swept(space, tmp_path / "undisturbed")[0])
+    assert now["finished"] and now["asked"] == undisturbed["asked"] and now["chosen"] == undisturbed["chosen"]
+    assert {uid: now["items"][uid] for uid in undisturbed["items"]} == undisturbed["items"]
+    for unit, opened_for in now["openings"].items():
+        assert opened_for.count(undisturbed["openings"][unit][0]) == 1
+    standing = [item for item in ledger.state.items.values() if item.kind == "confirm" and not item.superseded]
+    assert {item.uid for item in standing} == {u for u in undisturbed["items"] if u in {i.uid for i in standing}}
+    assert len(standing) == 6 * 4 and {item.status for item in standing} == {"finished"}
 
 
 # ------------------------------------------------------------------------------------------------ earlier versions
