@@ -98,7 +98,7 @@ def run_sweep(  # noqa: PLR0913 - the options of the command, each by keyword
     Raises:
         ConfigError: if the sweep's folder holds another space, or resources are missing.
         DataError: if an input cannot be used.
-        Interrupted: after a signal; `resume` goes on.
+        InterruptedSweepError: after a signal; `resume` goes on.
     """
     from chembench.driver import Drive, drive
     from chembench.header import Places
@@ -165,7 +165,7 @@ def resume(  # noqa: PLR0913 - the options of the command, each by keyword
     Raises:
         ConfigError: if there is no such sweep, or something would change that may not.
         DataError: if an input cannot be used any more, or the ledger is damaged.
-        Interrupted: after a signal; the same call goes on.
+        InterruptedSweepError: after a signal; the same call goes on.
     """
     from chembench.driver import drive, going_on
 

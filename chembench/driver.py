@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from chembench.errors import ConfigError, Interrupted, RunError, StorageError
+from chembench.errors import ConfigError, InterruptedSweepError, RunError, StorageError
 from chembench.header import Places, places_of, require_same_inputs, require_same_space, space_of, write_header
 from chembench.keeper import Keeper
 from chembench.paths import SweepPaths, as_written, written_whole
@@ -90,7 +90,7 @@ def drive(settings: Drive, first: Callable[[Engine], object] | None = None) -> N
     Raises:
         ConfigError: if the folder holds another space, another driver is at work, or resources are missing.
         DataError: if an input cannot be used.
-        Interrupted: if a signal ended it; a second signal leaves what runs to the next start.
+        InterruptedSweepError: if a signal ended it; a second signal leaves what runs to the next start.
         RunError: if it cannot go on.
     """
     paths = settings.paths
@@ -147,7 +147,7 @@ def _run(settings: Drive, engine: Engine, view: View, options: RunnerOptions) ->
     on_change()
     try:
         RUNNERS.load(places.runner)(engine, options, on_change)
-    except (Interrupted, RunError, StorageError):
+    except (InterruptedSweepError, RunError, StorageError):
         write_boards(paths)
         raise
     write_boards(paths)

@@ -7,7 +7,7 @@
     │   └── UnknownNameError    2: a name that no table holds
     ├── DataError               1: a file is missing, malformed or too small
     ├── RunError                1: an item failed; carries a cause code
-    ├── Interrupted             4: somebody ended the sweep; what is finished is kept, and it can go on
+    ├── InterruptedSweepError   4: somebody ended the sweep; what is finished is kept, and it can go on
     ├── DiskFullError           4: no space is left; what is finished is kept, and the sweep can go on
     └── StorageError            4: the storage of a sweep fails; what is finished is kept, and the sweep can go on
 
@@ -68,7 +68,7 @@ class RunError(ChembenchError):
         super().__init__(message)
 
 
-class Interrupted(ChembenchError):
+class InterruptedSweepError(ChembenchError):
     """A sweep was ended by a signal; what is finished is kept, and it can go on."""
 
     exit_code = 4

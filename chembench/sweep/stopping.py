@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from chembench.errors import ChembenchError, Interrupted
+from chembench.errors import ChembenchError, InterruptedSweepError
 from chembench.paths import RunPaths
 
 GRACE_SECONDS = 30.0
@@ -27,9 +27,9 @@ def resume_command(sweep_root: Path) -> str:
     return shlex.join(["chembench", "resume", str(sweep_root)])
 
 
-def interrupted(sweep_root: Path) -> Interrupted:
+def interrupted(sweep_root: Path) -> InterruptedSweepError:
     """The error for a sweep that somebody ended."""
-    return Interrupted(f"interrupted; what is finished is kept. Go on with: {resume_command(sweep_root)}")
+    return InterruptedSweepError(f"interrupted; what is finished is kept. Go on with: {resume_command(sweep_root)}")
 
 
 def ask_to_stop(folder: Path) -> None:

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import pytest
 
 from chembench.api import load_space, open_engine
-from chembench.errors import Interrupted
+from chembench.errors import InterruptedSweepError
 from chembench.registry import RUNNERS
 from chembench.sweep.running import RunnerOptions
 
@@ -42,9 +42,9 @@ class RunnerContract:
                 def look(engine=engine, changes=changes, options=options, results=results):
                     changes.append(Counter(item.status for item in engine.state.items.values()))
                     if changes[-1]["finished"] == results:
-                        options.stopping.request(Interrupted("enough"))
+                        options.stopping.request(InterruptedSweepError("enough"))
 
-                with pytest.raises(Interrupted, match="enough") if results else nullcontext():
+                with pytest.raises(InterruptedSweepError, match="enough") if results else nullcontext():
                     RUNNERS.load(cls.name)(engine, options, look)
                 seen.append((engine.done, engine.state, changes))
         return seen

@@ -17,7 +17,7 @@ import torch
 from node_items import CONTROL, Control, finished, wait_until
 
 from chembench.api import load_space, open_engine
-from chembench.errors import Interrupted, RunError
+from chembench.errors import InterruptedSweepError, RunError
 from chembench.paths import write_json
 from chembench.registry import RUNNERS
 from chembench.specs import Work
@@ -35,7 +35,7 @@ ONE_CELL = (
     "confirm.head_seeds=1",
 )
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
-ENOUGH = Interrupted("enough")
+ENOUGH = InterruptedSweepError("enough")
 
 
 class Nodes:
@@ -184,7 +184,7 @@ def test_no_loss_changes_what_comes_out_and_limits_hold(engine, nodes, control):
         if sum(item.status == "finished" for item in engine.state.items.values()) == 2:
             options.stopping.request(ENOUGH)
 
-    with pytest.raises(Interrupted, match="enough"):
+    with pytest.raises(InterruptedSweepError, match="enough"):
         RUNNERS.load("ray")(engine, options, stop_early)
     before = len(events_of(engine))
     assert max(in_flight(events_of(engine))) == 1, "as many as --max-concurrent says"
@@ -236,7 +236,7 @@ def test_a_pretraining_goes_on_from_its_state_when_its_node_dies(tmp_path, cache
             nodes.kill_node_of(control.pid(uid))
             nodes.add()
 
-        with meanwhile(kill_its_node), pytest.raises(Interrupted, match="enough"):
+        with meanwhile(kill_its_node), pytest.raises(InterruptedSweepError, match="enough"):
             RUNNERS.load("ray")(engine, options, stop_when_done)
         item = engine.state.items[uid]
         assert attempts(events_of(engine), uid) == {1: ("failed", "worker-lost"), 2: ("finished", None)}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sweep_fakes import engine_on, failed, finished, grid_space, opened
 
-from chembench.errors import DiskFullError, Interrupted, RunError
+from chembench.errors import DiskFullError, InterruptedSweepError, RunError
 from chembench.paths import RunPaths
 from chembench.sweep import serial_runner
 from chembench.sweep.running import RunnerOptions, desk
@@ -21,7 +21,7 @@ from chembench.sweep.serial_runner import run_serially
 from chembench.sweep.stopping import Stopping, interrupted
 
 PATIENCE_SECONDS = 60.0
-WAY_ON = Interrupted("go on")
+WAY_ON = InterruptedSweepError("go on")
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_the_first_signal_has_the_item_keep_its_state_and_hands_out_nothing_more
         return next(runs)(work)
 
     monkeypatch.setattr(serial_runner, "run_item", carry_out)
-    with stopping.on_signals(WAY_ON), pytest.raises(Interrupted, match="go on"):
+    with stopping.on_signals(WAY_ON), pytest.raises(InterruptedSweepError, match="go on"):
         run_serially(engine, RunnerOptions(stopping=stopping), nothing)
     assert said == ["stopping: 1 item saves its state (again to stop at once)"]
     assert len(handed_out) == 3
@@ -125,11 +125,11 @@ def test_outside_the_main_thread_signals_are_left_alone():
 
 IGNORED = """
 import os, signal
-from chembench.errors import Interrupted
+from chembench.errors import InterruptedSweepError
 from chembench.sweep.stopping import Stopping
 said, seen = [], []
 stopping = Stopping(said.append)
-with stopping.on_signals(Interrupted("go on")), stopping.while_running(lambda: 2):
+with stopping.on_signals(InterruptedSweepError("go on")), stopping.while_running(lambda: 2):
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(os.getpid(), number)
         seen.append(stopping.requested)
@@ -152,7 +152,7 @@ def test_a_signal_while_an_item_is_handed_out_reaches_it(engine):
         return start(item)
 
     engine._start = started
-    with stopping.on_signals(WAY_ON), pytest.raises(Interrupted):
+    with stopping.on_signals(WAY_ON), pytest.raises(InterruptedSweepError):
         with desk(engine, RunnerOptions(stopping=stopping), nothing) as at:
             work = at.ask()
             assert RunPaths(Path(work.folder)).stop.exists()
@@ -214,7 +214,7 @@ def test_a_folder_that_cannot_be_written_does_not_keep_the_others_running(engine
     def no_space(path, *args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedSweepError):
         with desk(engine, options := RunnerOptions(), nothing) as at:
             work = at.ask()
             monkeypatch.setattr(Path, "touch", no_space)
