@@ -200,7 +200,8 @@ class Sweep:
         """
         from chembench.training.fitted import FittedModel
 
-        return FittedModel.load(self.model_folder(task, uid))
+        folder = self.model_folder(task, uid)
+        return FittedModel.load(folder, self.trial(folder.parents[1].name).checkpoint)
 
     def model_folder(self, task: str | None = None, uid: str | None = None) -> Path:
         """Folder of the fitted model that `predictor` loads."""
@@ -222,7 +223,8 @@ class Sweep:
         folder = self.paths.run(item.uid, max(item.attempt, 1)).model
         if not folder.is_dir():
             raise ConfigError(
-                f"item {item.uid} ({item.kind}) kept no model; the first confirm replicate of a recipe does"
+                f"item {item.uid} ({item.kind}) has no model; the first confirm replicate of a recipe keeps one, which "
+                "gc deletes if another recipe wins"
             )
         return folder
 

@@ -200,7 +200,7 @@ def as_rows(plan: Plan) -> list[dict[str, Any]]:
 
 def summary(plan: Plan, *, is_done: bool) -> str:
     """One line at the end."""
-    what = f"{len(plan.goes)} things, {size_text(plan.freed)}"
+    what = f"{len(plan.goes)} thing{'' if len(plan.goes) == 1 else 's'}, {size_text(plan.freed)}"
     return f"{'deleted' if is_done else 'would delete'} {what}; {size_text(plan.left)} stay"
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from chembench.errors import ChembenchError, ConfigError
+from chembench.errors import ChembenchError, ConfigError, DiskFullError, StorageError
 from chembench.paths import (
     CachePaths,
     RunPaths,
@@ -63,6 +63,20 @@ def carried_out(work: Work, run: Callable[[Work], Outcome]) -> Outcome:
         DiskFullError: if no space is left here for what the storage holds.
     """
     return run(work) if work.storage is None else carry_out_away(work, run)
+
+
+def not_carried_out(work: Work, error: StorageError | DiskFullError) -> Outcome:
+    """What is told of an attempt that a storage or a full disk kept from being carried out; it waits again."""
+    is_full = isinstance(error, DiskFullError)
+    return Outcome(
+        uid=work.uid,
+        attempt=work.attempt,
+        kind=work.kind,
+        status="failed",
+        cause="preempted" if is_full else "worker-lost",
+        message=str(error),
+        measured={"disk_full": True} if is_full else {},
+    )
 
 
 def carry_out_away(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from chembench.errors import RunError
+from chembench.errors import DiskFullError, RunError, StorageError
 from chembench.specs import Outcome, Work
 from chembench.sweep.stopping import ask_to_stop
 
@@ -43,7 +43,7 @@ def carry_out(item: Mapping[str, Any]) -> dict[str, Any]:
     """Run one item in a worker.
 
     Returns:
-        What Tune needs to know, and the outcome where the disk was too full to leave it in the attempt's folder.
+        What Tune needs to know, and the outcome where a full disk or a storage keeps it from the attempt's folder.
 
     Raises:
         RunError: after the result is written, if the process must not be used again (out of memory, NaN, SIGTERM).
@@ -51,7 +51,7 @@ def carry_out(item: Mapping[str, Any]) -> dict[str, Any]:
     if item["work"] is None:
         time.sleep(HOLD_SECONDS)
         return {"done": True}
-    from chembench.transfer import carried_out
+    from chembench.transfer import carried_out, not_carried_out
     from chembench.trial import run_item
 
     told: list[int] = []
@@ -60,7 +60,11 @@ def carry_out(item: Mapping[str, Any]) -> dict[str, Any]:
         with _stopped_by_sigterm(Path(here.folder), told):
             return run_item(here)
 
-    outcome = carried_out(Work.model_validate_json(item["work"]), run)
+    work = Work.model_validate_json(item["work"])
+    try:
+        outcome = carried_out(work, run)
+    except (StorageError, DiskFullError) as error:
+        return {"done": True, UNWRITTEN: not_carried_out(work, error).model_dump_json()}
     if outcome.cause in ("oom", "nan") or told:
         raise RunError(outcome.message, outcome.cause or "preempted")
     unwritten = {UNWRITTEN: outcome.model_dump_json()} if outcome.measured.get("disk_full") else {}

@@ -67,7 +67,7 @@ def test_the_winner_predicts_at_the_driver(small, tmp_path):
     (tmp_path / "some.smi").write_text("CCO\nc1ccccc1O\n")
     asked = ["predict", "small", "--task", "freewilson_pic50", "--input", "some.smi"]
     (tmp_path / "worker").rename(tmp_path / "on another machine")
-    here = run(asked, tmp_path, tmp_path / "driver")
+    here = run(asked, tmp_path, tmp_path / "not the sweep's cache")
     assert here.returncode == 0, here.stderr
     (small.root.parents[1] / "some.smi").write_text("CCO\nc1ccccc1O\n")
     assert here.stdout == run(asked, small.root.parents[1], small.cache).stdout
@@ -106,7 +106,7 @@ def pretrained(space, folder: Path, kill: bool):
         if kill:
             kill_on_the_way(work, exchange.storage, folder / "first machine")
             assert not exchange.take_in(work.uid, work.attempt)
-            engine.tell(outcome_of(work))
+            engine.tell(outcome_of(work, {}))
             work = exchange.hand_out(engine.ask())
         outcome = carry_out_away(work, run_item, CachePaths(folder / "second machine"))
         assert exchange.take_in(work.uid, work.attempt)

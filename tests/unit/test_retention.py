@@ -447,6 +447,28 @@ def test_what_cannot_be_deleted_is_told(cache, monkeypatch):
         retention.delete(folder)
 
 
+def test_what_goes_is_shown_one_by_one_and_what_stays_by_its_reason(held, cache):
+    sweep = held()
+    checkpoint = sweep.pretrain(0, 2_000_000)
+    sweep.confirm("best", checkpoint, 0.1)
+    loser = sweep.confirm("other", None, 0.2, model=5000)
+    inputs = inputs_in(cache)
+    sweep.close()
+    plan = plan_gc(cache)
+    first, *stays = retention.as_rows(plan)
+    model = str(sweep.paths.run(loser, 1).model)
+    assert first == {
+        "": "goes", "what": "model", "size": "5 kB", "bytes": 5000, "where": model, "why": "not the winner of t"
+    }  # fmt: skip
+    assert {row[""] for row in stays} == {"stays"}
+    by_what = {row["what"]: row for row in stays}
+    assert by_what["input"]["where"] == f"{len(inputs)} of them" and by_what["input"]["why"] == "sweep 'one' uses it"
+    assert by_what["checkpoint"]["size"] == "2 MB"
+    assert sum(row["bytes"] for row in [first, *stays]) == plan.freed + plan.left
+    assert retention.summary(plan, is_done=False) == "would delete 1 thing, 5 kB; 2 MB stay"
+    assert retention.summary(plan, is_done=True).startswith("deleted 1 thing, 5 kB; ")
+
+
 # ------------------------------------------------------------------------------------------------- register, sizes
 
 

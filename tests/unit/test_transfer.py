@@ -10,8 +10,9 @@ from chembench.errors import ConfigError, DiskFullError, StorageError
 from chembench.paths import CachePaths, RunPaths, SweepPaths, read_json, write_json
 from chembench.specs import FinetuneSpec, Inputs, ModelSpec, Outcome, PretrainSpec, TrialSpec, Work
 from chembench.storage import Storage
+from chembench.sweep import ray_worker
 from chembench.sweep.stopping import ask_to_stop
-from chembench.transfer import Exchange, attempt_key, carried_out, carry_out_away, open_exchange
+from chembench.transfer import Exchange, attempt_key, carried_out, carry_out_away, not_carried_out, open_exchange
 
 MODEL = ModelSpec(
     architecture="roberta", hidden=8, ffn=16, layers=1, heads=1, vocabulary=9, pad_id=1, bos_id=0, eos_id=2
@@ -414,6 +415,22 @@ def test_a_storage_that_fails_at_the_end_is_told_and_the_attempt_does_not_count(
         world.carried(PRETRAIN, finished)
     monkeypatch.undo()
     assert not world.exchange.take_in(PRETRAIN.digest, 1)
+
+
+def test_a_worker_tells_why_an_attempt_could_not_cross(world):
+    work = world.work(PRETRAIN)
+    lost = not_carried_out(work, StorageError("the storage is gone"))
+    assert (lost.uid, lost.attempt, lost.cause, lost.message) == (work.uid, 1, "worker-lost", "the storage is gone")
+    full = not_carried_out(work, DiskFullError("no space"))
+    assert (full.cause, full.measured) == ("preempted", {"disk_full": True})
+
+
+def test_a_worker_of_ray_tells_a_storage_that_lacks_what_it_reads(world, monkeypatch):
+    monkeypatch.setenv("CHEMBENCH_CACHE_DIR", str(world.worker.root))
+    work = world.exchange.hand_out(world.work(trial()))
+    told = Outcome.model_validate_json(ray_worker.carry_out({"work": work.model_dump_json()})[ray_worker.UNWRITTEN])
+    assert (told.uid, told.cause) == (work.uid, "worker-lost")
+    assert f"must hold pretrained/{PRETRAIN.digest}, it does not" in told.message
 
 
 # ------------------------------------------------------------------------------------------------ one sweep, one place
