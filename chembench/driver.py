@@ -19,7 +19,7 @@ from chembench.retention import clear_parts
 from chembench.specs import Kind, Outcome, TrialSpec
 from chembench.sweep.inputs import Say, prepare
 from chembench.sweep.ledger import Ledger, SweepState, read_state
-from chembench.sweep.plugin import Engine
+from chembench.sweep.plugin import Engine, require_same_shard
 from chembench.sweep.running import RunnerOptions, check_fits, local_node, require_reachable
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import Space
@@ -196,7 +196,7 @@ def opened(settings: Drive, say: Say) -> Iterator[tuple[Engine, Exchange | None]
         storage = settings.places.storage or begun_with  # given once, when the sweep begins
         places = settings.places.model_copy(update={"storage": storage})
         with _removed_if_not_begun(ledger):
-            require_same_space(space, ledger.state)
+            _require_same_sweep(settings, ledger.state)
             register(places.cache, paths)  # before inputs are prepared, so that nobody collects them meanwhile
             clear_parts(places.cache, paths)
             exchange = stack.enter_context(open_exchange(storage, paths, places.cache)) if storage else None
@@ -234,8 +234,16 @@ def write_boards(paths: SweepPaths) -> None:
 
 
 def _is_done(settings: Drive, state: SweepState) -> bool:
-    same_part = state.header.get("shard") == (str(settings.shard) if settings.shard else None)
-    return not require_same_space(settings.space, state) and same_part and state.finished
+    grown = _require_same_sweep(settings, state)
+    return state.finished and not grown
+
+
+def _require_same_sweep(settings: Drive, state: SweepState) -> list[str]:
+    """Refuse to go on in the folder of another sweep; what this one will have more of is given back."""
+    if not state.header:
+        return []
+    require_same_shard(state, settings.shard)
+    return require_same_space(settings.space, state)
 
 
 def _check_machine(settings: Drive) -> None:

@@ -71,7 +71,7 @@ class Engine:
         self._ledger = ledger
         self._paths: SweepPaths = ledger.paths
         self._has_checkpoint = has_checkpoint
-        _require_same_shard(self.state, shard)
+        require_same_shard(self.state, shard)
         self._resolver = Resolver(space, prepared, cache)
         self.units = units_of(space, self._resolver, shard)
         self._by_name = {unit.name: unit for unit in self.units}
@@ -350,7 +350,12 @@ def _require_failed(state: SweepState, uids: Collection[str]) -> None:
             raise ConfigError(f"only a failed item can be retried, {uid} is {status}; see chembench status")
 
 
-def _require_same_shard(state: SweepState, shard: Shard | None) -> None:
+def require_same_shard(state: SweepState, shard: Shard | None) -> None:
+    """Refuse to go on with another part of a sweep than its ledger holds.
+
+    Raises:
+        ConfigError: naming both.
+    """
     there, here = state.header.get("shard"), None if shard is None else str(shard)
     if there != here:
         raise ConfigError(

@@ -112,7 +112,7 @@ def test_another_cache_is_filled_and_remembered(copy, small, tmp_path):
 def test_a_cache_that_is_gone_is_built_again(copy, small, tmp_path, monkeypatch):
     """Also the checkpoint of a finished pre-training, for the trials that still need it and for them alone."""
     cache = CachePaths(tmp_path / "cache")
-    copy.cut(copy.before("started", "confirm"))
+    copy.cut(copy.before("confirm", pretrained=True))
     assert cli.run(["resume", str(copy.sweep.root), "--cache-dir", str(cache.root), "--quiet"]) == 0
     assert_same(copy.sweep, small.view)
     (pretrain,) = copy.sweep.trials(kind="pretrain")
@@ -172,7 +172,8 @@ def own(tmp_path):
     """A sweep over files that its space names relative to itself, begun in their folder."""
     home = tmp_path / "home"
     home.mkdir()
-    molecules = [f"{'C' * size}{end}" for size in range(1, 31) for end in ("O", "N", "Cl")]
+    rings = ("c1ccccc1", "c1ccncc1", "C1CCCCC1", "C1CCNCC1", "c1ccsc1", "c1ccoc1", "C1CCOCC1", "c1ccc2ccccc2c1", "C")
+    molecules = [f"{'C' * size}{ring}" for size in range(1, 11) for ring in rings]
     (home / "mine.smi").write_text("\n".join(molecules) + "\n")
     (home / "assay.csv").write_text("smiles,y\n" + "".join(f"{m},{len(m)}\n" for m in molecules[:60]))
     (home / "own.toml").write_text(OWN)
@@ -182,11 +183,14 @@ def own(tmp_path):
 
 
 def test_files_beside_a_space_are_found_from_anywhere(own, tmp_path):
-    more = run(["resume", str(own.root), "--seeds", "2", "--quiet"], tmp_path, tmp_path / "unused")
+    splits = options("confirm.splits=2")
+    more = run(["resume", str(own.root), "--seeds", "2", *splits, "--quiet"], tmp_path, tmp_path / "unused")
     assert more.returncode == 0, more.stderr
     assert not (tmp_path / "unused").exists()
     state = own.view.state()
-    assert sum(item.kind == "confirm" for item in state.items.values()) == 2
+    confirmed = [(i.labels["split"], i.labels["head_seed"]) for i in state.items.values() if i.kind == "confirm"]
+    assert sorted(confirmed) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert {"split 0 of mine", "split 1 of mine"} <= set(state.header["inputs"])
     saved = ["plan", "--space", str(own.root / "space.toml"), "-f", "json"]
     assert json.loads(run(saved, tmp_path, tmp_path / "unused").stdout)["space_digest"] == state.space_digest
 
