@@ -41,15 +41,17 @@ def read_curves(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
 def points(path: Path, names: Collection[str], started_ms: int) -> list[Point]:
     """The epochs in ``path`` in the order they were written, with the metrics called ``names``.
 
-    No time lies before ``started_ms`` or an earlier one, also where the clock was set back.
+    Of an epoch that stands there twice the last line counts. No time lies before ``started_ms`` or an earlier one, also
+    where the clock was set back.
     """
-    found: list[Point] = []
+    found: dict[int, Point] = {}
+    latest = started_ms
     for entry in read_curves(path)[0]:
         entry["valid/objective"] = entry.get("objective")
-        earliest = found[-1].at_ms if found else started_ms
+        latest = max(latest, round(float(entry["at"]) * 1000))
         values = finite({name: value for name, value in entry.items() if name in names})
-        found.append(Point(int(entry["epoch"]), max(earliest, round(float(entry["at"]) * 1000)), values))
-    return found
+        found[int(entry["epoch"])] = Point(int(entry["epoch"]), latest, values)
+    return list(found.values())
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, float]:

@@ -28,6 +28,8 @@ class Seen:
     """Of the record as it was sent last; empty where that is not known, and nothing equals it."""
     epoch: int | None = None
     """Last epoch of this attempt that was sent; none where it must be asked."""
+    earlier: int = -1
+    """Last epoch that an earlier attempt may have sent; up to it MLflow is asked what it has."""
     model: str = ""
     """Place of the served model, of winners."""
 

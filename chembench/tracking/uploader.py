@@ -209,13 +209,13 @@ class _Pass:
         ended_ms = max([record.ended_ms, *(point.at_ms for point in epochs)])
         finals = [Point(record.attempt - 1, ended_ms, record.metrics)] if record.metrics else []
         run_id = self._running(record, seen)
-        new = self._missing(record, seen, epochs, finals)
+        new, earlier = self._missing(record, seen, epochs, finals)
         if not is_said:
             self._write(record, run_id, new, ended_ms)
         elif new:
             self.link.store.write(run_id, new, {}, {})
         digest, model = record.digest(wanted.links(record)), seen.model if seen else ""
-        now = Seen(run_id, record.attempt, record.status, digest, last, model)
+        now = Seen(run_id, record.attempt, record.status, digest, last, earlier, model)
         wanted.sent.add(wanted.above(record), record.uid, now)
         self.changed += not record.is_sweep and (bool(new) or not is_said)
 
@@ -231,16 +231,22 @@ class _Pass:
 
     def _missing(
         self, record: spool.RunRecord, seen: Seen | None, epochs: list[Point], finals: list[Point]
-    ) -> list[Point]:
-        """What MLflow does not have of a run's metrics; it is asked where the notes do not tell."""
+    ) -> tuple[list[Point], int]:
+        """What MLflow does not have of a run's metrics, and the last epoch that it has of earlier attempts.
+
+        It is asked where the notes do not tell: a point that is there already would be there twice.
+        """
         if seen is None:
-            return [*epochs, *finals]
-        if seen.epoch is not None and seen.attempt == record.attempt and not self.failures[record.uid]:
-            return [*(point for point in epochs if point.epoch > seen.epoch), *finals]
-        points = [*epochs, *finals]
-        there = self.link.store.written(seen.run_id) if points else frozenset()
-        left = [replace(p, values={k: v for k, v in p.values.items() if (k, p.epoch, v) not in there}) for p in points]
-        return [point for point in left if point.values]
+            return [*epochs, *finals], -1
+        if seen.epoch is None or self.failures[record.uid]:
+            there = self.link.store.written(seen.run_id)
+            return _without([*epochs, *finals], there), max((step for _, step, _ in there), default=-1)
+        is_same = seen.attempt == record.attempt
+        earlier = seen.earlier if is_same else max(seen.epoch, seen.earlier)
+        new = [point for point in epochs if not is_same or point.epoch > seen.epoch]
+        if any(point.epoch <= earlier for point in new):
+            new = _without(new, self.link.store.written(seen.run_id))
+        return [*new, *finals], earlier
 
     def _write(self, record: spool.RunRecord, run_id: str, points: list[Point], ended_ms: int) -> None:
         """Everything of a run; what says that it is whole comes last."""
@@ -273,3 +279,8 @@ class _Pass:
             raise TrackingError(str(error)) from error
         self.link.store.write(seen.run_id, [], {"chembench.model": place}, {})
         self.wanted.sent.add(self.wanted.above(record), record.uid, seen.with_(model=place))
+
+
+def _without(points: list[Point], there: frozenset[tuple[str, int, float]]) -> list[Point]:
+    left = [replace(p, values={k: v for k, v in p.values.items() if (k, p.epoch, v) not in there}) for p in points]
+    return [point for point in left if point.values]

@@ -282,6 +282,19 @@ def test_an_epoch_measured_anew_with_another_value_is_shown_as_the_latest(sweep,
     assert [(m.step, m.value) for m in sorted(history, key=lambda m: m.timestamp)] == [(1, 0.8), (1, 0.7), (2, 0.4)]
 
 
+def test_an_attempt_that_repeats_epochs_one_by_one_doubles_none(sweep, database, runs, client):
+    sweep.epochs(RUNNING, curve(0.6, 0.5), first=2)
+    one_pass(sweep, database)
+    sweep.start(RUNNING, attempt=2)
+    one_pass(sweep, database)
+    for epoch, objective in enumerate((0.8, 0.6, 0.5, 0.4), 1):
+        sweep.epochs(RUNNING, curve(objective), attempt=2, first=epoch)
+        one_pass(sweep, database)
+    run = runs()[REGRESSION][RUNNING.digest]
+    history = client.get_metric_history(run.info.run_id, "valid/objective")
+    assert [(m.step, m.value) for m in history] == [(1, 0.8), (2, 0.6), (3, 0.5), (4, 0.4)]
+
+
 def test_what_the_user_set_for_mlflow_stays(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "600")
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)

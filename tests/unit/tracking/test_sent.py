@@ -7,9 +7,9 @@ def test_the_last_line_of_a_uid_counts_for_its_store_and_parent(tmp_path):
     file = tmp_path / "mlflow.sent.jsonl"
     first = SentFile(file, "sqlite:///a")
     first.add("parent", "uid", Seen("run", 1, "running", epoch=3))
-    first.add("parent", "uid", Seen("run", 2, "finished", "digest", 5, "models:/m"))
+    first.add("parent", "uid", Seen("run", 2, "finished", "digest", 5, 3, "models:/m"))
     again = SentFile(file, "sqlite:///a")
-    assert again.find("parent", "uid") == Seen("run", 2, "finished", "digest", 5, "models:/m")
+    assert again.find("parent", "uid") == Seen("run", 2, "finished", "digest", 5, 3, "models:/m")
     assert again.find("another parent", "uid") is None
     other = SentFile(file, "sqlite:///b")
     assert other.find("parent", "uid") is None

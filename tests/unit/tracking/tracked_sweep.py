@@ -85,8 +85,8 @@ class FakeSweep:
         write_json(file, {"uid": spec.digest})
         os.utime(file, (STARTED_AT + 100 * attempt, STARTED_AT + 100 * attempt))
 
-    def epochs(self, spec, values, attempt=1):
-        for epoch, entry in enumerate(values, start=1):
+    def epochs(self, spec, values, attempt=1, first=1):
+        for epoch, entry in enumerate(values, start=first):
             at = STARTED_AT + 100 * attempt + epoch
             append_line(self.paths.run(spec.digest, attempt).curves, {"epoch": epoch, "at": at, **entry})
 
@@ -107,6 +107,15 @@ class FakeSweep:
         write_json(folder.result, outcome.model_dump(mode="json"))
         result = {"uid": spec.digest, "again": again, "outcome": outcome.model_dump(mode="json")}
         self.append({"event": "result", **result})
+
+    def again(self, seed):
+        """One more search trial, which has finished; its specification."""
+        spec = trial("search", head_seed=seed)
+        self.add(spec, study="roberta/solubility", ordinal=seed, task="solubility", head_seed=seed)
+        self.start(spec)
+        self.epochs(spec, curve(0.6))
+        self.end(spec, metrics={"objective": 0.6})
+        return spec
 
     def finish(self):
         self.append({"event": "finished"})
