@@ -251,6 +251,22 @@ def test_what_ran_waits_again_unless_its_result_is_found_and_attempts_go_on_coun
         assert {(work.uid, work.attempt) for work in again} == {(lost.uid, 2), (preempted.uid, 2)}
 
 
+def test_of_an_item_that_never_ended_the_source_is_kept_that_tried_most_often(tmp_path):
+    space = grid_space(**ONE_TASK)
+    for name, drivers in (("1", 1), ("2", 3)):
+        for attempt in range(1, drivers + 1):
+            with opened(space, tmp_path / name) as ledger:
+                work = engine_on(space, ledger).ask()
+                state_file = paths_in(tmp_path / name).run(work.uid, attempt).resume
+                state_file.parent.mkdir(parents=True)
+                state_file.write_text(f"{name} {attempt}")
+    for order in (("1", "2"), ("2", "1")):
+        state = merged(tmp_path / "merged" / order[0], *(tmp_path / name for name in order))
+        assert (state.items[work.uid].attempt, state.items[work.uid].status) == (3, "waiting")
+        kept = paths_in(tmp_path / "merged" / order[0]).run(work.uid, 3).resume
+        assert kept.read_text() == "2 3"
+
+
 def test_a_retried_item_waits_in_the_merged_sweep_too(tmp_path):
     space = grid_space(**ONE_TASK)
     swept(space, tmp_path / "1", lambda w: failed(w) if w.kind == "baseline" else finished(w))

@@ -121,9 +121,10 @@ def test_a_pre_training_and_the_trials_that_failed_with_it_are_retried_together(
         }
 
 
-def test_a_driver_killed_while_it_retries_loses_nothing(without_a_checkpoint, tmp_path):
+def test_a_driver_killed_while_it_retries_loses_nothing(without_a_checkpoint):
     space, folder, before = without_a_checkpoint
-    lost = [uid for uid, item in before.items.items() if item.status == "failed"]
+    broken = next(uid for uid, item in before.items.items() if item.kind == "pretrain" and item.status == "failed")
+    lost = {broken, *(uid for uid, item in before.items.items() if item.failed_with == broken)}
     written = paths_in(folder).ledger.read_bytes()
     for left in range(len(lost)):
         paths_in(folder).ledger.write_bytes(written)
@@ -131,10 +132,10 @@ def test_a_driver_killed_while_it_retries_loses_nothing(without_a_checkpoint, tm
             engine = engine_on(space, ledger)
             ledger.left = left
             with pytest.raises(Killed):
-                engine.retry()
-        state, again, _ = retried(space, folder)
-        assert set(again) <= set(lost)
-        assert essence(state) == essence(swept(space, tmp_path / "undisturbed")[0])
+                engine.retry(uids=[broken])
+        state, again, _ = retried(space, folder, uids=[broken])
+        assert set(again) == lost and len(lost) == 4, "the same call retries the same items"
+        assert {state.items[uid].status for uid in lost} == {"finished"}
 
 
 def test_a_pre_training_that_fails_again_fails_its_trials_again(without_a_checkpoint):
