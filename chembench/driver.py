@@ -191,6 +191,7 @@ def opened(settings: Drive, say: Say) -> Iterator[tuple[Engine, Exchange | None]
         DataError: if an input cannot be used; a sweep that had not begun leaves no ledger then.
     """
     space, paths = settings.space, settings.paths
+    make_plan(space)  # a space that cannot be planned is refused before it has a folder
     with Ledger(paths) as ledger, ExitStack() as stack:
         begun_with = ledger.state.header.get("places", {}).get("storage")
         storage = settings.places.storage or begun_with  # given once, when the sweep begins
