@@ -19,6 +19,7 @@ from chembench.retention import clear_parts
 from chembench.specs import Kind, Outcome, TrialSpec
 from chembench.sweep.inputs import Say, prepare
 from chembench.sweep.ledger import Ledger, SweepState, read_state
+from chembench.sweep.plan import make_plan
 from chembench.sweep.plugin import Engine, require_same_shard
 from chembench.sweep.running import RunnerOptions, check_fits, local_node, require_reachable
 from chembench.sweep.shard import Shard
