@@ -5,7 +5,10 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import Descriptors
 
-from chembench.chem.descriptors import compute, descriptor_names, rdkit_version
+from chembench.chem import descriptor_blocks, descriptors
+from chembench.chem.descriptor_counts import molecular_weight
+from chembench.chem.descriptor_groups import Group
+from chembench.chem.descriptors import _is_sampled, compute, descriptor_names, rdkit_version
 from chembench.errors import ConfigError, DataError, UnknownNameError
 
 ODD = ["[Na+].[Cl-]", "[H][H]", "*", "C", "[Fe]", "N[Pt](Cl)(Cl)N", "O=[U]=O", "CCCC[Sn](CCCC)(CCCC)CCCC", "[2H]O[2H]"]
@@ -50,17 +53,49 @@ def test_values_are_rdkits_also_for_odd_molecules():
     np.testing.assert_allclose(found, expected, rtol=1e-9, equal_nan=True)
 
 
-@pytest.mark.slow
-def test_values_are_rdkits_on_the_corpus(corpus_100k):
-    np.testing.assert_allclose(
-        compute(corpus_100k[:1000], RDKIT), reference(corpus_100k[:1000]), rtol=1e-9, equal_nan=True
-    )
-
-
-def test_a_value_does_not_hang_on_what_else_is_asked_for():
+def test_a_value_does_not_hang_on_which_others_are_asked_for():
     names = ("MinEStateIndex", "BCUT2D_MWHI", "Ipc", "MolLogP", "qed")
     whole = compute(ORDINARY, RDKIT)
     np.testing.assert_array_equal(compute(ORDINARY, names), whole[:, [RDKIT.index(name) for name in names]])
+
+
+def test_a_value_that_is_not_rdkits_stops_with_its_place_and_the_way_out(monkeypatch):
+    broken = Group(("MolWt",), lambda block: 1.01 * molecular_weight(block))
+    monkeypatch.setattr(descriptor_blocks, "GROUPS", [broken])
+    text = r"MolWt of 'CCO' came out as 46\.5\d* where RDKit \S+ says 46\.0\d*; .* CHEMBENCH_PLAIN_DESCRIPTORS=1"
+    with pytest.raises(DataError, match=text):
+        compute(["CCO", "CC"], ["MolWt"])
+
+
+def test_the_first_molecule_of_a_chunk_and_a_sample_of_all_are_compared(monkeypatch):
+    compared = []
+    smiles = ["[Na+].[Cl-]", *("C" * (i % 90 + 2) + "O" * (i // 90) for i in range(1000))]
+    monkeypatch.setattr(descriptors, "_compare", lambda smiles, values, names: compared.append(smiles))
+    monkeypatch.setattr(descriptors, "_is_sampled", lambda text: text == smiles[7])
+    compute(smiles, ["MolWt"])
+    assert compared == [[smiles[1], smiles[7]], [smiles[512]]]
+
+
+def test_one_molecule_in_512_is_sampled_by_its_text():
+    sampled = [text for text in (f"{'C' * (i % 100)}{'N' * (i // 100)}" for i in range(20_000)) if _is_sampled(text)]
+    assert 20 < len(sampled) < 60
+
+
+def test_a_group_that_is_wrong_for_a_sampled_molecule_alone_is_found(monkeypatch):
+    chains = (f"{'C' * carbons}{'N' * nitrogens}O" for nitrogens in range(1, 60) for carbons in range(1, 60))
+    wrong = next(filter(_is_sampled, chains))
+    smiles = ["CCO", "CCN", wrong]
+    last = Group(("MolWt",), lambda block: molecular_weight(block) + 0.1 * (np.arange(len(block)) == 2))
+    monkeypatch.setattr(descriptor_blocks, "GROUPS", [last])
+    with pytest.raises(DataError, match=f"MolWt of '{wrong}'"):
+        compute(smiles, ["MolWt"])
+
+
+def test_rdkit_computes_everything_where_it_is_told_to(monkeypatch):
+    monkeypatch.setenv("CHEMBENCH_PLAIN_DESCRIPTORS", "1")
+    monkeypatch.setattr(descriptor_blocks, "GROUPS", [Group(("MolWt", "qed"), lambda block: np.zeros((len(block), 2)))])
+    expected = reference(["CCO"])[:, [RDKIT.index("MolWt"), RDKIT.index("qed")]]
+    np.testing.assert_array_equal(compute(["CCO"], ["MolWt", "qed"]), expected)
 
 
 def test_infinite_values_are_kept(monkeypatch):
@@ -69,11 +104,11 @@ def test_infinite_values_are_kept(monkeypatch):
 
 
 def test_two_processes_give_what_one_gives_in_order():
-    smiles = ["C" * (i + 1) for i in range(150)]
+    smiles = ["C" * (i % 50 + 1) for i in range(600)]
     seen = []
     found = compute(smiles, ["MolWt"], processes=2, progress=lambda done, total: seen.append((done, total)))
     np.testing.assert_array_equal(found, compute(smiles, ["MolWt"]))
-    assert seen == [(100, 150), (150, 150)]
+    assert seen == [(512, 600), (600, 600)]
 
 
 def test_nothing_gives_an_empty_table():
