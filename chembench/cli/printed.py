@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -27,6 +26,7 @@ def print_boards(view: Sweep, form: str) -> None:
 def print_failures(view: Sweep) -> None:
     """How many items failed, the first cause with the place of its traceback, and how to retry; else nothing."""
     from chembench.paths import as_written
+    from chembench.sweep.stopping import retry_command
 
     failures = view.failures()
     if not failures:
@@ -37,8 +37,7 @@ def print_failures(view: Sweep) -> None:
     followed = f", and {_items(first.followers)} that stood on it" if first.followers else ""
     click.echo(f"the first, in {_items(first.count)}{followed}: {first.cause}: {first.message}")
     click.echo(f"  item {first.first}" + (f", traceback in {first.place}" if first.place else ""))
-    command = ["chembench", "retry", str(as_written(view.root)), "--failed"]
-    click.echo(f"retry what failed: {shlex.join(command)}")
+    click.echo(f"retry what failed: {retry_command(as_written(view.root))}")
 
 
 def _items(count: int) -> str:

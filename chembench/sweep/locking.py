@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from chembench.errors import ChembenchError, ConfigError, DataError, DiskFullError
-from chembench.paths import SweepPaths, is_disk_full
+from chembench.paths import SweepPaths, as_written, is_disk_full
 from chembench.sweep.stopping import resume_command
 
 
@@ -71,9 +71,9 @@ def cannot_write(paths: SweepPaths, error: OSError) -> ChembenchError:
     if is_disk_full(error):
         return DiskFullError(
             f"every event of a sweep must be written down, no space is left for {paths.ledger}; "
-            f"free some space, or chembench gc; then {resume_command(paths.root)}"
+            f"free some space, or chembench gc; then {resume_command(as_written(paths.root))}"
         )
     return DataError(
         f"every event of a sweep must be written down, {paths.ledger} cannot be: {error.strerror}; "
-        f"make it writable, then {resume_command(paths.root)}"
+        f"make it writable, then {resume_command(as_written(paths.root))}"
     )

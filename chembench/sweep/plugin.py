@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from chembench.errors import Cause, ConfigError
-from chembench.paths import CachePaths, SweepPaths
+from chembench.paths import CachePaths, SweepPaths, as_written
 from chembench.specs import Kind, Outcome, TrialSpec, Work
 from chembench.sweep.contents import baseline_events, units_of
 from chembench.sweep.inputs import Prepared
@@ -30,6 +30,7 @@ from chembench.sweep.queue import Queue
 from chembench.sweep.resolve import Resolver
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import ResourceShape, Space
+from chembench.sweep.stopping import retry_command
 from chembench.sweep.units import Event, Unit, first_of
 
 MAX_ATTEMPTS = 3
@@ -304,7 +305,7 @@ class Engine:
             self._given_up = (
                 f"{limit} items failed one after the other, as many as search.give_up_after allows, first the "
                 f"{first.kind} {first.uid} ({first.outcome.cause}): {first.outcome.message}{place and f' at {place}'}; "
-                f"mend the cause, then chembench retry {self._paths.root} --failed"
+                f"mend the cause, then {retry_command(as_written(self._paths.root))}"
             )
 
     def _finish(self) -> None:

@@ -27,6 +27,11 @@ def resume_command(sweep_root: Path) -> str:
     return shlex.join(["chembench", "resume", str(sweep_root)])
 
 
+def retry_command(sweep_root: Path) -> str:
+    """What lets all failed items of a sweep wait again."""
+    return shlex.join(["chembench", "retry", str(sweep_root), "--failed"])
+
+
 def interrupted(sweep_root: Path) -> InterruptedSweepError:
     """The error for a sweep that somebody ended."""
     return InterruptedSweepError(f"interrupted; what is finished is kept. Go on with: {resume_command(sweep_root)}")
