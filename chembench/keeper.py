@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from chembench.errors import ConfigError
 from chembench.holdings import Thing, attempt_things, checkpoints, size_of
 from chembench.paths import CachePaths, SweepPaths
 from chembench.register import Use, needs_of, registered
@@ -92,7 +93,10 @@ class Keeper:
             plan = self._plan(own, self._others)
         gone = {entry.path for entry in plan.goes}
         for path in gone:
-            delete(path)
+            try:
+                delete(path)
+            except ConfigError as error:  # no reason to end a sweep; it counts as gone until it is measured again
+                self._warn(f"warning: {error}")
         for uid, found in self._things.items():
             self._things[uid] = [thing for thing in found if thing.path not in gone]
         if plan.warning and plan.left > self._told * SAID_AGAIN:

@@ -222,6 +222,10 @@ class CachePaths:
         """Folders in which workers of sweeps with a storage carry out items."""
         return self.root / "work"
 
+    def pulling(self, key: str) -> Path:
+        """Locked by the process that brings the folder called ``key`` here."""
+        return self.root / "locks" / f"{key.replace('/', '-')}.lock"
+
     def crash(self, name: str) -> Path:
         """The traceback of a command that ended in a bug."""
         return self.root / "crashes" / f"{name}.txt"

@@ -99,13 +99,14 @@ def needs_of(state: SweepState) -> Needs:
 
 def use_of(paths: SweepPaths) -> Use:
     """What the sweep in a folder uses, as its ledger stands now."""
-    use = Use(paths, at_work=not is_at_rest(paths))
+    use = Use(paths)
     try:
+        use.at_work = not is_at_rest(paths)
         use.state = read_state(paths)
         use.needs = needs_of(use.state)
     except ConfigError:  # no ledger: it has not begun
         use.state = SweepState()
-    except DataError as error:
+    except (DataError, OSError) as error:  # it may be somebody else's
         use.unknown = f"sweep '{use.name}' cannot be read: {error}"
     if use.at_work and use.state is not None and not use.state.header:
         use.unknown = f"sweep '{use.name}' is preparing its inputs"
@@ -115,17 +116,22 @@ def use_of(paths: SweepPaths) -> Use:
 def registered(cache: CachePaths) -> Iterator[Use]:
     """Every sweep that was noted to use ``cache``, also where its folder is gone or on another machine."""
     for file in sorted(cache.register.glob("*.json")):
-        record = read_json(file)
-        paths = SweepPaths(Path(record["folder"]))
-        if paths.root.is_dir():
-            use = use_of(paths)
-        elif record["host"] == platform.node():
-            use = Use(paths, is_gone=True)
-        else:
-            text = f"sweep '{paths.root.name}' of machine {record['host']} may use it; delete {file} if that is gone"
-            use = Use(paths, unknown=text)
+        try:
+            record = read_json(file)
+            use = _noted(SweepPaths(Path(record["folder"])), str(record["host"]), file)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            use = Use(SweepPaths(file), unknown=f"'{file}' must name a sweep, it does not ({error!r}); delete it")
         use.record = file
         yield use
+
+
+def _noted(paths: SweepPaths, host: str, file: Path) -> Use:
+    if paths.root.is_dir():
+        return use_of(paths)
+    if host == platform.node():
+        return Use(paths, is_gone=True)
+    text = f"sweep '{paths.root.name}' of machine {host} may use it; delete {file} if that is gone"
+    return Use(paths, unknown=text)
 
 
 def is_at_rest(paths: SweepPaths) -> bool:

@@ -323,9 +323,12 @@ def _is_alive(pid: int) -> bool:
 def _untouched_seconds(path: Path) -> float:
     """How long nothing in ``path`` was written, by the clock that stamps its files: it may be another machine's."""
     inner = (Path(root, name) for root, _, names in os.walk(path) for name in names)
-    last = max((file.lstat().st_mtime for file in inner), default=path.lstat().st_mtime)
-    with tempfile.TemporaryFile(dir=path.parent) as file:
-        return os.fstat(file.fileno()).st_mtime - last
+    try:
+        last = max((file.lstat().st_mtime for file in inner), default=path.lstat().st_mtime)
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            return os.fstat(file.fileno()).st_mtime - last
+    except OSError:  # it changes under our hands, or the disk is full: it counts as just touched
+        return 0.0
 
 
 def _goes(thing: Thing, why: str, rank: float = 0.0) -> Entry:

@@ -12,6 +12,7 @@ workers had written there, so nothing that reads a sweep knows of the storage; t
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import secrets
 import shutil
@@ -100,7 +101,7 @@ def carry_out_away(
         here = _brought_here(work, cache, folder)
         paths = RunPaths(Path(here.folder))
         paths.root.mkdir(parents=True)
-        _pull(storage, here)
+        _pull(storage, here, cache)
         with _Beat(storage, here, paths, beat_seconds):
             outcome = run(here)
         _hand_in(storage, here, paths, outcome)
@@ -127,20 +128,31 @@ def _brought_here(work: Work, cache: CachePaths, folder: Path) -> Work:
     return work.model_copy(update={"inputs": inputs, "folder": str(own), "storage": None})
 
 
-def _pull(storage: Storage, here: Work) -> None:
+def _pull(storage: Storage, here: Work, cache: CachePaths) -> None:
     """Bring what the item reads and this machine lacks, and the newest state of an earlier attempt."""
     given = here.inputs
     places = [given.tokenizer, *given.shards, *given.validation_shards, given.statistics, given.split, given.sealed]
     for place in places:
         if place is not None:
-            storage.pull_folder(key_of(place), Path(place))
+            _pull_once(storage, Path(place), cache)
     if given.checkpoint is not None and (here.kind != "pretrain" or storage.has(key_of(given.checkpoint))):
-        storage.pull_folder(key_of(given.checkpoint), Path(given.checkpoint))
+        _pull_once(storage, Path(given.checkpoint), cache)
     for attempt in range(here.attempt, 0, -1):
         key = attempt_key(here.sweep, here.uid, attempt, "resume")
         if storage.has(key):
             storage.pull_file(key, RunPaths(Path(here.folder).parent / str(attempt)).resume)
             return
+
+
+def _pull_once(storage: Storage, place: Path, cache: CachePaths) -> None:
+    """Bring a folder here; of the workers of a machine that lack it one does, and the others wait for it."""
+    if place.is_dir():
+        return
+    lock = cache.pulling(key_of(place))
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        storage.pull_folder(key_of(place), place)
 
 
 def _hand_in(storage: Storage, here: Work, paths: RunPaths, outcome: Outcome) -> None:

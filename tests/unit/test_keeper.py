@@ -1,5 +1,7 @@
 """A sweep that runs stays below its bound, and is never deprived of what it needs."""
 
+from pathlib import Path
+
 import pytest
 from held_sweep import HeldSweep, filled
 
@@ -161,3 +163,18 @@ def test_it_counts_what_lies_there(sweep, cache):
     watched = Watched(sweep, 10**9)
     watched.look()
     assert watched._keeper._held == size_of(sweep.paths.root) + size_of(cache.pretrained("x").parent)
+
+
+def test_what_cannot_be_deleted_is_told_and_the_sweep_goes_on(sweep, cache, monkeypatch):
+    checkpoint = sweep.pretrain(0, 50_000)
+
+    def refused(self, target):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refused)
+        watched = Watched(sweep, 20_000)
+        watched.look()
+        watched.look()
+    (warning,) = watched.warnings
+    assert warning.startswith("warning: ") and f"{checkpoint}' must be deleted, it cannot be" in warning

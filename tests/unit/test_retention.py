@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from held_sweep import HeldSweep, filled, inputs_in, visible
 
+from chembench import register as registering
 from chembench import retention
 from chembench.errors import ConfigError
 from chembench.holdings import parse_size, size_text
@@ -287,6 +288,34 @@ def test_a_sweep_that_cannot_be_read_keeps_everything(held, cache):
     plan = plan_gc(cache)
     assert plan.goes == ()
     assert "sweep 'one' cannot be read: ledger" in why(plan, cache.pretrained(checkpoint))[1]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"folder": 1, "host": "x"}'])
+def test_a_note_that_names_no_sweep_keeps_everything_and_is_named(held, cache, text):
+    sweep = held()
+    checkpoint = sweep.pretrain()
+    sweep.close()
+    note = cache.register / "foreign.json"
+    note.write_text(text)
+    kept, reason = why(plan_gc(cache, [sweep.paths]), cache.pretrained(checkpoint))
+    assert not kept and reason.startswith(f"'{note}' must name a sweep, it does not (") and "; delete it" in reason
+
+
+def test_a_sweep_of_somebody_who_lets_nobody_look_keeps_everything(held, cache, monkeypatch):
+    one, other = held("one"), held("other")
+    checkpoint = one.pretrain()
+    one.close()
+    other.close()
+
+    def refused(paths):
+        if paths == other.paths:
+            raise PermissionError(13, "Permission denied", str(paths.ledger))
+        return read_state(paths)
+
+    read_state = registering.read_state
+    monkeypatch.setattr(registering, "read_state", refused)
+    kept, reason = why(plan_gc(cache, [one.paths]), cache.pretrained(checkpoint))
+    assert not kept and reason.startswith("sweep 'other' cannot be read: [Errno 13] Permission denied")
 
 
 def test_a_sweep_that_is_preparing_its_inputs_keeps_all_of_them(cache, tmp_path):

@@ -184,6 +184,34 @@ def test_a_worker_leaves_no_folder_of_work_behind(world):
     assert list(world.worker.work.iterdir()) == []
 
 
+def test_of_several_workers_on_a_machine_one_brings_what_all_lack(world, monkeypatch):
+    fetched = []
+
+    def counted(self, place, local):
+        fetched.append(Path(place).name)
+        get_file(self, place, local)
+
+    system = type(world.storage._system)
+    get_file = system.get_file
+    monkeypatch.setattr(system, "get_file", counted)
+    works = [world.exchange.hand_out(world.work(PRETRAIN, attempt)) for attempt in range(1, 5)]
+    gate = threading.Barrier(len(works))
+
+    def run(work):
+        return Outcome(uid=work.uid, attempt=work.attempt, kind=work.kind, status="pruned")
+
+    def carry(work):
+        gate.wait(GENEROUS)
+        carry_out_away(work, run, world.worker)
+
+    threads = [threading.Thread(target=carry, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(GENEROUS)
+    assert fetched == ["name"] * 4, "tokenizer, two shards and statistics, each once"
+
+
 # ---------------------------------------------------------------------------------------- what comes to the driver
 
 
