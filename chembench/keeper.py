@@ -87,8 +87,7 @@ class Keeper:
         plan = self._plan(own, self._others)
         is_old = time.monotonic() - self._others_read > OTHERS_SECONDS
         if is_old or any(entry.what == "checkpoint" for entry in plan.goes):  # never deleted on old knowledge
-            everyone = registered(self._cache)
-            self._others = [use for use in everyone if use.paths.root != self._paths.root and not use.is_gone]
+            self._others = [use for use in registered(self._cache, but=self._paths) if not use.is_gone]
             self._others_read = time.monotonic()
             plan = self._plan(own, self._others)
         gone = {entry.path for entry in plan.goes}

@@ -113,11 +113,18 @@ def use_of(paths: SweepPaths) -> Use:
     return use
 
 
-def registered(cache: CachePaths) -> Iterator[Use]:
-    """Every sweep that was noted to use ``cache``, also where its folder is gone or on another machine."""
+def registered(cache: CachePaths, but: SweepPaths | None = None) -> Iterator[Use]:
+    """Every sweep that was noted to use ``cache``, also where its folder is gone or on another machine.
+
+    Args:
+        cache: the cache.
+        but: a sweep that is left out, and not read.
+    """
     for file in sorted(cache.register.glob("*.json")):
         try:
             record = read_json(file)
+            if but is not None and record["folder"] == str(but.root.resolve()):
+                continue
             use = _noted(SweepPaths(Path(record["folder"])), str(record["host"]), file)
         except (OSError, ValueError, KeyError, TypeError) as error:
             use = Use(SweepPaths(file), unknown=f"'{file}' must name a sweep, it does not ({error!r}); delete it")

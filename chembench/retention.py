@@ -9,7 +9,7 @@
             checkpoints that waiting or running items read
             everything of a sweep whose driver is at work, and whatever another sweep of the cache uses
 
-A checkpoint that is missing when a later trial needs it is trained again, so nothing that goes is lost for good.
+A checkpoint that is missing when a later trial needs it is trained again; a fitted model is not.
 """
 
 from __future__ import annotations
