@@ -6,9 +6,10 @@ Axis letters: N molecules, A atoms of the block, K bins.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from rdkit.Chem import MolSurf
+from rdkit.Chem import BondType, MolSurf
 from rdkit.Chem.EState import EState_VSA
 
 from chembench.chem.descriptor_distances import electrotopological_states
@@ -17,7 +18,10 @@ from chembench.chem.descriptor_graph import Block, sums
 from chembench.chem.descriptor_memory import Floats
 from chembench.chem.descriptor_smarts import BOND_TYPES
 
-_SHORTENING = np.array([MolSurf.bondScaleFacts[kind] for kind in BOND_TYPES])
+_FACTORS: Any = MolSurf.bondScaleFacts
+if not isinstance(_FACTORS, dict):  # RDKit 2025.9 has a list
+    _FACTORS = dict(zip((BondType.AROMATIC, BondType.SINGLE, BondType.DOUBLE, BondType.TRIPLE), _FACTORS, strict=True))
+_SHORTENING = np.array([_FACTORS[kind] for kind in BOND_TYPES])
 
 
 def surfaces(block: Block) -> Floats:
