@@ -34,6 +34,10 @@ def free_port():
         return place.getsockname()[1]
 
 
+direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""``urlopen`` would keep the proxy that the environment named when this process first called it, for another test."""
+
+
 class Server:
     """``mlflow server`` on a port and a store of its own, which outlive it."""
 
@@ -61,7 +65,7 @@ class Server:
     def _answers(self):
         assert self.process.poll() is None, (self.folder / "log").read_text()
         try:
-            return urllib.request.urlopen(f"{self.uri}/health", timeout=5).status == 200
+            return direct.open(f"{self.uri}/health", timeout=5).status == 200
         except OSError:
             return False
 
