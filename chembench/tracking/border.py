@@ -29,6 +29,8 @@ def border(tracker: str) -> Callable[[Callable[Args, Result]], Callable[Args, Re
                 return call(*args, **kwargs)
             except TrackingError:
                 raise
+            except ChembenchError as error:
+                raise TrackingError(str(error)) from error
             except Exception as error:
                 lines = str(error).strip().splitlines()
                 told = lines[0][:300] if lines else "no reason"

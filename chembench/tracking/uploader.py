@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from chembench.errors import ChembenchError
 from chembench.paths import SweepPaths
 from chembench.sweep.ledger import SweepState
 from chembench.tracking import spool
@@ -270,13 +269,10 @@ class _Pass:
             )
         if seen.model:
             return
-        try:
-            from chembench.tracking.pyfunc import log_fitted_model
+        from chembench.tracking.pyfunc import log_fitted_model
 
-            experiment = self.link.experiments[record.group]
-            place = log_fitted_model(self.link.store, experiment, seen.run_id, folder, name=task)
-        except ChembenchError as error:
-            raise TrackingError(str(error)) from error
+        experiment = self.link.experiments[record.group]
+        place = log_fitted_model(self.link.store, experiment, seen.run_id, folder, name=task)
         self.link.store.write(seen.run_id, [], {"chembench.model": place}, {})
         self.wanted.sent.add(self.wanted.above(record), record.uid, seen.with_(model=place))
 
