@@ -129,7 +129,7 @@ class Tormented:
                 size, since = now, time.monotonic()
             if time.monotonic() - since > PATIENCE_SECONDS:
                 raise Stuck(f"start {self.starts}: no event for {PATIENCE_SECONDS:.0f} s\n{self.told()}")
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     def _require_no_error(self) -> None:
         if self.is_over and self.driver.returncode != 0:
