@@ -1,0 +1,69 @@
+"""How a driver goes on with what a ledger says, and what it refuses before it writes anything."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+
+from chembench.driver import drive, going_on
+from chembench.errors import ConfigError
+from chembench.header import Places, write_header
+from chembench.paths import SweepPaths, as_written
+from chembench.sweep.ledger import Ledger, read_state
+from chembench.sweep.reading import read_space
+from chembench.sweep.shard import Shard
+
+PLACES = Places(cache_dir="/cache", data_dir="/raw", runner="serial", max_concurrent=1, storage="file:///between")
+NOTHING_PREPARED = SimpleNamespace(digests=dict, tasks={}, corpus=None)
+
+
+@pytest.fixture
+def begun(tmp_path) -> SweepPaths:
+    """The folder of a shard that was begun and is finished."""
+    paths = SweepPaths(tmp_path / "sweeps" / "part")
+    space = read_space("full_grid_tiny", ["search.trials=3"])
+    with Ledger(paths) as ledger:
+        write_header(ledger, space, NOTHING_PREPARED, PLACES, Shard(2, 3), ("chembench", "sweep"))
+        ledger.append({"event": "finished"})
+    return paths
+
+
+def test_everything_is_taken_from_the_ledger(begun):
+    settings = going_on(begun, read_state(begun))
+    assert settings.space.digest == read_space("full_grid_tiny", ["search.trials=3"]).digest
+    assert (settings.places, settings.shard) == (PLACES, Shard(2, 3))
+    assert settings.command == ("chembench", "sweep") and settings.show_progress
+
+
+def test_what_is_given_stands_instead(begun):
+    changed = {"cache_dir": "/other", "max_concurrent": 4}
+    settings = going_on(begun, read_state(begun), overrides=["confirm.head_seeds=9"], changed=changed)
+    assert settings.places == PLACES.model_copy(update=changed)
+    assert settings.space.confirm.head_seeds == 9 and settings.space.search.trials == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"shard": None}, r"is shard 2/3, it cannot go on as a whole sweep; give --shard as it began"),
+        ({"shard": Shard(1, 3)}, r"is shard 2/3, it cannot go on as shard 1/3"),
+        ({"overrides": ["seed=9"]}, r"was started with another space.*\nseed: 0 there, 9 here$"),
+    ],
+)
+def test_another_sweep_is_refused_although_this_one_is_finished(begun, settings, told):
+    before = begun.ledger.read_bytes()
+    going = going_on(begun, read_state(begun), overrides=settings.pop("overrides", ()))
+    with pytest.raises(ConfigError, match=told):
+        drive(dataclasses.replace(going, **settings))
+    assert begun.ledger.read_bytes() == before
+    assert sorted(path.name for path in begun.root.iterdir()) == [
+        "driver.lock", "environment.json", "ledger.jsonl", "space.toml",
+    ]  # fmt: skip
+
+
+def test_a_folder_is_written_as_a_person_would(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(as_written(tmp_path / "sweeps" / "one")) == "sweeps/one"
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    assert as_written(tmp_path / "sweeps" / "one") == tmp_path / "sweeps" / "one"
