@@ -23,7 +23,7 @@ from chembench.specs import Kind, Outcome, Work
 from chembench.sweep.plugin import Engine, read_outcome
 from chembench.sweep.ray_room import Nodes, Patience, Room
 from chembench.sweep.ray_worker import UNWRITTEN, trainable
-from chembench.sweep.running import Desk, RunnerOptions, check_fits, desk, no_ray
+from chembench.sweep.running import Desk, RunnerOptions, check_fits, desk, no_ray, no_token
 from chembench.sweep.space import ResourceShape
 
 MANY = 1_000_000
@@ -41,6 +41,9 @@ SETTINGS = {
 }
 """Read by Ray and Tune when they are imported."""
 
+JOINED_SETTINGS = {"RAY_NUM_REDIS_GET_RETRIES": "5"}
+"""The same, where a cluster is joined that answers: a wrong token is refused once a second, with a line each time."""
+
 
 def run_with_ray(engine: Engine, options: RunnerOptions, on_change: Callable[[], None]) -> None:
     """Drive the sweep to its end on Ray Tune.
@@ -51,11 +54,12 @@ def run_with_ray(engine: Engine, options: RunnerOptions, on_change: Callable[[],
         on_change: called after every start and end of an item.
 
     Raises:
-        ConfigError: if no node can hold an item of some kind.
+        ConfigError: if the cluster cannot be joined, or no node can hold an item of some kind.
         RunError: if Tune ended although work is left.
         ChembenchError: if the sweep is ended before its time.
     """
-    for name, value in SETTINGS.items():
+    joined = {} if options.ray_address == "local" else JOINED_SETTINGS
+    for name, value in (SETTINGS | joined).items():
         os.environ.setdefault(name, value)
     with _cluster(options):
         check_fits([engine.shape(kind) for kind in get_args(Kind)], _live_nodes().values())
@@ -70,6 +74,7 @@ def run_with_ray(engine: Engine, options: RunnerOptions, on_change: Callable[[],
 def _cluster(options: RunnerOptions) -> Iterator[None]:
     """Ray, started here or joined; shut down afterwards."""
     import ray
+    from ray.exceptions import AuthenticationError
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # causes are ours to tell
     temp_dir = None
@@ -86,6 +91,8 @@ def _cluster(options: RunnerOptions) -> Iterator[None]:
                 _handle_sigterm(handler)  # ray.init puts one of its own
         except ConnectionError as error:
             raise no_ray(options.ray_address) from error
+        except AuthenticationError as error:
+            raise no_token(error.message) from error
         try:
             yield
         finally:

@@ -27,7 +27,7 @@ class RunnerOptions:
     """How a sweep is run; nothing here changes a result."""
 
     ray_address: str = "local"
-    """``local`` starts Ray on this machine; ``auto``, ``host:port`` or ``ray://`` joins a running cluster."""
+    """``local`` starts Ray on this machine; ``auto`` or ``host:port`` joins the cluster that it is a node of."""
     max_concurrent: int | None = None
     """Items in flight at most; none: as many as the resources hold."""
     temp_dir: Path | None = None
@@ -184,9 +184,14 @@ def require_reachable(ray_address: str) -> None:
     """Make sure that something listens where a cluster is said to be; Ray itself would try for half a minute.
 
     Raises:
-        ConfigError: if nothing does, or the port is no number.
+        ConfigError: if nothing does, the port is no number, or it is an address of Ray Client.
     """
-    host, _, port = ray_address.removeprefix("ray://").rpartition(":")
+    if "://" in ray_address:  # Tune would carry the sweep's own process over to the cluster, where its ledger is not
+        raise ConfigError(
+            f"a ray cluster must be given as auto or host:port, got '{ray_address}'; "
+            "make this machine a node of it by `ray start --address`, and give host:port"
+        )
+    host, _, port = ray_address.rpartition(":")
     if not host:
         return  # a word such as local or auto
     try:
@@ -198,6 +203,15 @@ def require_reachable(ray_address: str) -> None:
 def no_ray(ray_address: str) -> ConfigError:
     """The error for a cluster that cannot be joined."""
     return ConfigError(
-        f"ray must answer at '{ray_address}', it does not; correct --ray-address, give its RAY_AUTH_TOKEN if it asks "
-        "for one, or leave --ray-address out"
+        f"ray must let this machine in at '{ray_address}', it does not; correct --ray-address, start a node of the "
+        "cluster here, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to its token if it asks for one, "
+        "or leave --ray-address out"
+    )
+
+
+def no_token(reason: str) -> ConfigError:
+    """The error for a token of Ray's that is asked for and cannot be read."""
+    return ConfigError(
+        f"ray must find a token where RAY_AUTH_MODE says so, it does not ({reason}); set RAY_AUTH_TOKEN to the "
+        "cluster's, or RAY_AUTH_TOKEN_PATH to a file that holds it"
     )

@@ -93,7 +93,12 @@ def task_that_leaves_its_folder():
 
 
 def no_cluster():
-    return ["--runner", "ray", "--ray-address", "ray://127.0.0.1:9"], 2, r"ray must answer at 'ray://127.0.0.1:9', it"
+    return ["--runner", "ray", "--ray-address", "127.0.0.1:9"], 2, r"ray must let this machine in at '127.0.0.1:9', it"
+
+
+def ray_client():
+    text = r"a ray cluster must be given as auto or host:port, got 'ray://127.0.0.1:9'; make this machine a node of it"
+    return ["--runner", "ray", "--ray-address", "ray://127.0.0.1:9"], 2, text
 
 
 def no_download():
@@ -116,6 +121,7 @@ CASES = [
     unknown_name,
     task_that_leaves_its_folder,
     no_cluster,
+    ray_client,
     no_download,
 ]
 

@@ -8,12 +8,15 @@ import itertools
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 import torch
+from flow_sweeps import environment, ray_cluster
 from node_items import CONTROL, Control, finished, wait_until
 
 from chembench.api import load_space, open_engine
@@ -297,3 +300,39 @@ def test_a_sweep_without_nodes_ends_with_the_way_out(engine, nodes, control):
     ):
         drive(engine, nodes, node_seconds=1.0)
     assert told.value.cause == "worker-lost"
+
+
+JOIN = """
+import sys
+from chembench.errors import ConfigError
+from chembench.sweep.ray_runner import run_with_ray
+from chembench.sweep.running import RunnerOptions
+try:
+    run_with_ray(None, RunnerOptions(ray_address=sys.argv[1]), print)
+except ConfigError as error:
+    print(error)
+"""
+NO_MODE = {"RAY_AUTH_MODE": "disabled"}
+WRONG = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "ab" * 32}
+NO_FILE = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/nowhere/auth_token"}
+
+
+def test_a_cluster_that_asks_for_a_token_tells_a_driver_without_it_in_one_sentence(tmp_path):
+    def joining(address, **more):
+        given = {name: value for name, value in environment(tmp_path).items() if not name.startswith("RAY_AUTH_")}
+        command = [sys.executable, "-c", JOIN, address]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, env=given | more, **pipes)
+
+    with ray_cluster() as (address, _):
+        tried = [joining(address, **more) for more in (NO_MODE, WRONG, NO_FILE)]
+        told = [process.communicate(timeout=120) for process in tried]
+    assert [process.returncode for process in tried] == [0, 0, 0], told
+    kept_out = (
+        f"ray must let this machine in at '{address}', it does not; correct --ray-address, start a node of the cluster "
+        "here, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to its token if it asks for one, or leave --ray-address out\n"
+    )
+    assert [out for out, _ in told[:2]] == [kept_out, kept_out]
+    assert told[2][0].startswith("ray must find a token where RAY_AUTH_MODE says so, it does not (RAY_AUTH_TOKEN_PATH ")
+    assert "; set RAY_AUTH_TOKEN to the cluster's, or RAY_AUTH_TOKEN_PATH to a file that holds it" in told[2][0]
+    assert all(err.count("\n") <= 6 for _, err in told), "what Ray says itself is short"
