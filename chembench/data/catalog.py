@@ -1,7 +1,8 @@
-"""What a task is, and the tasks that are known by name."""
+"""What a task is, and the tasks and corpora that are known by name."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
@@ -226,3 +227,40 @@ _DEFINITIONS = (
 
 TASKS: dict[str, TaskDef] = {definition.name: definition for definition in _DEFINITIONS}
 """The tasks known by name: MoleculeNet through DeepChem, and the activities that come with RDKit."""
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusFile:
+    """Where a file of a corpus is published."""
+
+    url: str
+    md5_url: str = ""
+    """Where its publisher keeps the MD5 of the present version; none where no checksum is published."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedCorpus:
+    """Molecules that a space can name instead of files."""
+
+    files: tuple[CorpusFile, ...]
+    note: str
+    """What it is, and how large."""
+
+
+_PUBCHEM = "https://ftp.ncbi.nlm.nih.gov/pubchem/Compound/Extras/CID-SMILES.gz"
+
+
+def _zinc15(size: str) -> tuple[CorpusFile, ...]:
+    return (CorpusFile(f"https://deepchemdata.s3-us-west-1.amazonaws.com/datasets/zinc15_{size}_2D.tar.gz"),)
+
+
+CORPORA: dict[str, NamedCorpus] = {
+    "pubchem": NamedCorpus(
+        (CorpusFile(_PUBCHEM, f"{_PUBCHEM}.md5"),), "all compounds of PubChem, over 100 million, 1.4 GB; grows weekly"
+    ),
+    "zinc": NamedCorpus(_zinc15("10M"), "10 million lead-like molecules of ZINC15, as DeepChem's load_zinc15 has them"),
+    "zinc-250k": NamedCorpus(_zinc15("250K"), "250 thousand of them"),
+    "zinc-1m": NamedCorpus(_zinc15("1M"), "1 million of them"),
+    "zinc-270m": NamedCorpus(_zinc15("270M"), "270 million molecules of ZINC15, 23 GB"),
+}
+"""The corpora known by name, downloaded when they are first used."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -21,9 +21,18 @@ from pydantic import Field, PositiveInt
 
 from chembench.chem.descriptors import rdkit_version
 from chembench.config import Spec, digest_of
-from chembench.data.sources import Source, resolve, smiles_cells
+from chembench.data.downloads import downloads_in
+from chembench.data.sources import Source, brought, resolve, smiles_cells
 from chembench.errors import DataError
-from chembench.paths import CachePaths, built_whole, read_json, working_folder, write_json, written_whole
+from chembench.paths import (
+    CachePaths,
+    built_whole,
+    default_data_dir,
+    read_json,
+    working_folder,
+    write_json,
+    written_whole,
+)
 
 Part = Literal["train", "validation"]
 Progress = Callable[[str], None]
@@ -39,7 +48,7 @@ class CorpusSpec(Spec):
     """Which molecules a sweep pre-trains on."""
 
     files: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Paths, globs, URLs, or ``rdkit:`` files; relative paths start from the space's folder."""
+    """Paths, globs, URLs, ``rdkit:`` files or named corpora; relative paths start from the space's folder."""
     smiles_column: str | None = None
     """Column of CSV and Parquet files; none: ``smiles``, or the first column of a CSV file without header."""
     validation: PositiveInt
@@ -92,31 +101,54 @@ def prepare_corpus(
     base: Path | None = None,
     processes: int = 1,
     progress: Progress | None = None,
+    data_dir: Path | None = None,
 ) -> Corpus:
     """The corpus that ``spec`` describes; built if the cache does not hold it yet.
+
+    Files of the web are downloaded first. Once the corpus is prepared they may be deleted: the records beside them
+    are enough to find it again.
 
     Args:
         spec: files and sizes.
         cache: where the corpus is kept.
         base: folder that relative paths start from; none: the current one.
         processes: how many read molecules at once.
-        progress: told how many rows are read, now and then.
+        progress: told how much is downloaded and how many rows are read, now and then.
+        data_dir: downloads lie in it; none: `default_data_dir`.
 
     Raises:
         DataError: if a file is missing or damaged, too many rows cannot be read, or nothing is left to train on.
         ConfigError: if a name in ``spec.files`` cannot be used.
+        DiskFullError: if no space is left.
     """
     sources = resolve(spec.files, base or Path.cwd())
-    stamps = [source.stamp() for source in sources]
-    request = f"corpus-{digest_of([spec.canonical(), stamps, rdkit_version()])}"
-    index = cache.index(request)
-    if index.is_file():
-        answer = read_json(index)
-        if cache.corpus(answer["digest"]).is_dir():
-            return Corpus(
-                folder=cache.corpus(answer["digest"]), unreadable_list=cache.index_list(request, "unreadable"), **answer
-            )
-    return _build(spec, sources, cache, request, _reader(spec, sources, processes, progress))
+    downloads = downloads_in(data_dir or default_data_dir())
+    if (known := _known(_request(spec, sources, downloads), cache)) is not None:
+        return known
+    files = [brought(source, downloads, progress) for source in sources]
+    request = _request(spec, sources, downloads)  # with the checksums of what was brought
+    assert request is not None
+    return _known(request, cache) or _build(spec, files, cache, request, _reader(spec, files, processes, progress))
+
+
+def _request(spec: CorpusSpec, sources: Sequence[Source], downloads: Path) -> str | None:
+    """What the answer is kept under; none while a file has never been downloaded."""
+    stamps = [source.stamp(downloads) for source in sources]
+    return None if None in stamps else f"corpus-{digest_of([spec.canonical(), stamps, rdkit_version()])}"
+
+
+def _known(request: str | None, cache: CachePaths) -> Corpus | None:
+    if request is None or not cache.index(request).is_file():
+        return None
+    answer = read_json(cache.index(request))
+    folder = cache.corpus(answer["digest"])
+    return (
+        Corpus(folder=folder, unreadable_list=_unreadable_list(cache, request), **answer) if folder.is_dir() else None
+    )
+
+
+def _unreadable_list(cache: CachePaths, request: str) -> Path:
+    return cache.index_list(request, "unreadable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +159,7 @@ class _Row:
 
 
 def _reader(
-    spec: CorpusSpec, sources: tuple[Source, ...], processes: int, progress: Progress | None
+    spec: CorpusSpec, sources: Sequence[Source], processes: int, progress: Progress | None
 ) -> Iterator[list[_Row]]:
     from chembench.chem.smiles import canonical_many
 
@@ -143,10 +175,10 @@ def _reader(
 
 
 def _build(
-    spec: CorpusSpec, sources: tuple[Source, ...], cache: CachePaths, request: str, chunks: Iterator[list[_Row]]
+    spec: CorpusSpec, sources: Sequence[Source], cache: CachePaths, request: str, chunks: Iterator[list[_Row]]
 ) -> Corpus:
     parent = cache.corpus("any").parent
-    unreadable_list = cache.index_list(request, "unreadable")
+    unreadable_list = _unreadable_list(cache, request)
     with working_folder(parent, "building") as work:
         rows, unreadable = _fill_buckets(chunks, work, unreadable_list)
         _check_readable(spec, rows, unreadable, unreadable_list)

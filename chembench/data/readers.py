@@ -20,7 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chembench.data.catalog import FREE_WILSON, TaskDef
-from chembench.data.sources import Source, column_of, csv_rows, open_bytes, open_parquet, resolve_file, sha256_of
+from chembench.data.downloads import downloads_in
+from chembench.data.sources import (
+    Source,
+    brought,
+    column_of,
+    csv_rows,
+    open_bytes,
+    open_parquet,
+    resolve_file,
+    sha256_of,
+)
 from chembench.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -46,13 +56,13 @@ def raw_files(definition: TaskDef, data_dir: Path, base: Path) -> tuple[Source, 
     """The files that the task is read from; none if DeepChem has yet to download its own.
 
     Raises:
-        DataError: if an own file is missing.
+        DataError: if an own file is missing, or cannot be downloaded.
     """
     if definition.source == FREE_WILSON:
         return _free_wilson_files()
     assert definition.file is not None, "checked by TaskDef"
     if definition.source == "file":
-        return (resolve_file(definition.file, base),)
+        return (brought(resolve_file(definition.file, base), downloads_in(data_dir)),)
     path = data_dir / definition.file
     return (Source(definition.file, str(path)),) if path.is_file() else ()
 
@@ -95,7 +105,7 @@ def _readable(smiles: Sequence[str], labels_NM: Floats) -> RawRows:
 def _from_table(definition: TaskDef, files: Sequence[Source]) -> tuple[list[str], Floats]:
     (file,) = files
     wanted = (definition.smiles, *definition.targets)
-    if file.format == "smi":
+    if file.format not in ("csv", "parquet"):
         raise DataError(f"a task is a CSV or Parquet file with labels, got '{file.name}'; convert it")
     columns = _csv_columns(file, wanted) if file.format == "csv" else _parquet_columns(file, wanted)
     labels_NM = np.column_stack([_numbers(columns[target], target, definition) for target in definition.targets])
@@ -115,8 +125,7 @@ def _csv_columns(file: Source, wanted: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _parquet_columns(file: Source, wanted: Sequence[str]) -> dict[str, list[str]]:
-    with open_bytes(file) as content:
-        table = open_parquet(content)
+    with open_bytes(file) as content, open_parquet(content) as table:
         for name in wanted:
             column_of(list(table.schema_arrow.names), name, file.name)
         cells = table.read(columns=list(dict.fromkeys(wanted))).to_pydict()

@@ -74,7 +74,7 @@ def prepare(space: Space, cache: CachePaths, data_dir: Path, processes: int, say
     corpus, shards = None, None
     if largest:
         say(f"corpus: {', '.join(space.corpus.files)}")
-        corpus = prepare_corpus(space.corpus, cache, base, processes, say)
+        corpus = prepare_corpus(space.corpus, cache, base, processes, say, data_dir)
         corpus.require(largest)
         say(f"labels: {space.labels.descriptors} descriptors of {largest + corpus.validation:,} molecules")
         shards = build_shards(corpus, tokenizer, space.labels, largest, cache, processes, say)

@@ -1,10 +1,15 @@
+import gzip
+import hashlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from web_files import WebFiles, served
 
+from chembench.data import sources
+from chembench.data.catalog import CorpusFile, NamedCorpus
 from chembench.data.corpora import CorpusSpec, prepare_corpus
 from chembench.errors import DataError
 from chembench.paths import CachePaths
@@ -125,3 +130,41 @@ print(json.dumps([corpus.digest, corpus.train, "rdkit.Chem" in sys.modules, "tor
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(found.stdout) == [made.digest, 70, False, False]
+
+
+@pytest.fixture
+def pubchem(monkeypatch, molecules):
+    """A server that stands for PubChem's, and breaks off in the middle."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    content = gzip.compress("".join(f"{n}\t{smiles}\n" for n, smiles in enumerate(molecules)).encode())
+    published = hashlib.md5(content).hexdigest() + "  CID-SMILES.gz\n"
+    for web in served(WebFiles({"/CID-SMILES.gz": content, "/CID-SMILES.gz.md5": published.encode()}, [1000, 40])):
+        file = CorpusFile(f"{web.url}/CID-SMILES.gz", f"{web.url}/CID-SMILES.gz.md5")
+        monkeypatch.setitem(sources.CORPORA, "pubchem", NamedCorpus((file,), "80 molecules"))
+        yield web
+
+
+def test_a_corpus_is_named_and_downloaded_though_the_server_breaks_off(tmp_path, cache, molecules, pubchem):
+    told = []
+    spec = CorpusSpec(files=("pubchem",), validation=10)
+    named = prepare_corpus(spec, cache, tmp_path, progress=told.append, data_dir=tmp_path / "raw")
+    own = corpus_of(tmp_path, CachePaths(tmp_path / "other"), molecules)
+    assert named.digest == own.digest
+    assert pubchem.asked == [
+        ("/CID-SMILES.gz.md5", ""),
+        ("/CID-SMILES.gz", ""),
+        ("/CID-SMILES.gz", "bytes=40-"),
+    ]
+    assert json.loads((named.folder / "manifest.json").read_text())["sources"] == ["CID-SMILES.gz"]
+
+
+def test_a_prepared_corpus_is_found_when_its_download_was_deleted(tmp_path, cache, pubchem):
+    spec, raw = CorpusSpec(files=("pubchem",), validation=10), tmp_path / "raw"
+    made = prepare_corpus(spec, cache, tmp_path, data_dir=raw)
+    (file,) = raw.rglob("CID-SMILES.gz")
+    file.unlink()
+    pubchem.asked.clear()
+    assert prepare_corpus(spec, cache, tmp_path, data_dir=raw) == made
+    assert pubchem.asked == []
+    assert prepare_corpus(spec, CachePaths(tmp_path / "other"), tmp_path, data_dir=raw).digest == made.digest
+    assert len(pubchem.asked) == 2

@@ -1,10 +1,27 @@
 import gzip
+import io
+import os
+import sys
+import tarfile
+import tomllib
+from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from web_files import WebFiles, served
 
-from chembench.data.sources import open_bytes, resolve, resolve_file, sha256_of, smiles_cells
+from chembench.data import sources
+from chembench.data.catalog import CORPORA
+from chembench.data.sources import (
+    brought,
+    open_bytes,
+    open_parquet,
+    resolve,
+    resolve_file,
+    sha256_of,
+    smiles_cells,
+)
 from chembench.errors import ConfigError, DataError
 
 
@@ -55,7 +72,7 @@ def test_a_url_is_read_through_fsspec(tmp_path):
         file.write("CCO ethanol\n")
     assert cells(tmp_path, "memory://molecules/a.smi") == ["CCO"]
     assert [s.name for s in resolve(["memory://molecules/*.smi"], tmp_path)] == ["a.smi"]
-    assert len(resolve_file("memory://molecules/a.smi", tmp_path).stamp()) > 1
+    assert len(resolve_file("memory://molecules/a.smi", tmp_path).stamp(tmp_path)) > 1
     with pytest.raises(DataError, match=r"no file at 'memory://molecules/b.smi'"):
         cells(tmp_path, "memory://molecules/b.smi")
     with pytest.raises(DataError, match="no file matches"):
@@ -132,3 +149,121 @@ def test_a_parquet_file_without_smiles_column_is_refused(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"mol": ["CCO"]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=r"'a.parquet' has no column 'smiles'; name the column .*\['mol'\]"):
         cells(tmp_path, "a.parquet")
+
+
+def test_a_header_line_of_a_smi_file_is_no_molecule(tmp_path):
+    (tmp_path / "CDAA.smi").write_text("smiles zinc_id\nCCO ZINC1\n")
+    assert cells(tmp_path, "CDAA.smi") == ["CCO"]
+
+
+def test_the_file_of_pubchem_is_read_by_its_second_word(tmp_path):
+    (tmp_path / "CID-SMILES.gz").write_bytes(gzip.compress(b"1\tCC(=O)O\n2\tC[N+](C)(C)C\n3\n"))
+    assert cells(tmp_path, "CID-SMILES.gz") == ["CC(=O)O", "C[N+](C)(C)C", ""]
+
+
+def tar_of(path, members, mode):
+    with tarfile.open(path, mode) as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize(("name", "mode"), [("zinc.tar.gz", "w:gz"), ("zinc.tgz", "w:gz"), ("zinc.tar", "w")])
+def test_the_files_in_a_tar_file_are_read_one_after_the_other(tmp_path, name, mode):
+    parquet = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"smiles": ["N"]}), parquet)
+    members = {
+        "._a.csv": b"\x00\x05",
+        "README": b"see ZINC",
+        "zinc/a.csv": b"zinc_id,smiles\n1,CCO\n",
+        "zinc/b.smi.gz": gzip.compress(b"CC\n"),
+        "zinc/c.parquet": parquet.getvalue(),
+    }
+    tar_of(tmp_path / name, members, mode)
+    assert cells(tmp_path, name) == ["CCO", "CC", "N"]
+
+
+def test_a_tar_file_without_molecules_is_refused(tmp_path):
+    tar_of(tmp_path / "a.tar.gz", {"README": b"nothing"}, "w:gz")
+    with pytest.raises(DataError, match=r"a tar file holds .smi, .*'a.tar.gz' holds none of them; unpack and convert"):
+        cells(tmp_path, "a.tar.gz")
+
+
+def test_a_damaged_tar_file_is_told(tmp_path):
+    (tmp_path / "a.tar").write_bytes(b"no tar file at all")
+    with pytest.raises(DataError, match=r"'a.tar' cannot be read: "):
+        cells(tmp_path, "a.tar")
+
+
+def test_a_missing_package_is_told_with_the_extra_that_brings_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    monkeypatch.setitem(sys.modules, "adlfs", None)
+    for url, way_out in (
+        ("s3://bucket/*.smi", r"pip install 'chembench-sweeps\[s3\]'"),
+        ("gs://bucket/a.smi", r"pip install 'chembench-sweeps\[gs\]'"),
+        ("az://bucket/a.smi", "install it"),
+    ):
+        with pytest.raises(DataError, match=rf"needs a package that is not installed here \(.*\); {way_out}$"):
+            cells(tmp_path, url)
+
+
+def test_every_extra_named_is_one_of_ours():
+    file = Path(__file__).parents[3] / "pyproject.toml"
+    known = tomllib.loads(file.read_text())["project"]["optional-dependencies"]
+    assert set(sources._EXTRAS.values()) <= set(known)
+
+
+def test_named_corpora_stand_for_addresses(tmp_path):
+    (pubchem,) = resolve(["pubchem"], tmp_path)
+    assert pubchem.location == "https://ftp.ncbi.nlm.nih.gov/pubchem/Compound/Extras/CID-SMILES.gz"
+    assert pubchem.md5_url == f"{pubchem.location}.md5" and pubchem.format == "cid"
+    for name in CORPORA:
+        for source in resolve([name], tmp_path):
+            assert source.address is not None and source.format in ("cid", "tar")
+
+
+def test_an_address_may_name_its_checksum(tmp_path):
+    pin = "0123456789abcdef" * 4
+    (source,) = resolve([f"https://host/a.smi.gz#sha256={pin}"], tmp_path)
+    assert (source.location, source.sha256, source.format) == ("https://host/a.smi.gz", pin, "smi")
+    with pytest.raises(ConfigError, match=r"#sha256= stands behind http and https addresses, got 's3://b/a.smi#sha"):
+        resolve([f"s3://b/a.smi#sha256={pin}"], tmp_path)
+
+
+@pytest.fixture
+def web(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield from served(WebFiles({"/a.smi.gz": gzip.compress(b"CCO\nCC\n")}))
+
+
+def test_a_file_of_the_web_is_brought_before_it_is_read(tmp_path, web):
+    web.breaks_after = [10]
+    (source,) = resolve([f"{web.url}/a.smi.gz"], tmp_path)
+    assert source.stamp(tmp_path) is None
+    here = brought(source, tmp_path)
+    assert list(smiles_cells(here, None)) == ["CCO", "CC"]
+    assert [asked for _, asked in web.asked] == ["", "bytes=10-"]
+    assert len(source.stamp(tmp_path)) == 2
+    assert brought(here, tmp_path) == here
+
+
+def test_a_remote_parquet_file_is_not_held_in_memory(tmp_path):
+    import fsspec
+
+    content = io.BytesIO()
+    table = pyarrow.table({"smiles": ["CCO"] * 100, "other": [os.urandom(10_000) for _ in range(100)]})
+    pyarrow.parquet.write_table(table, content)
+    with fsspec.open("memory://molecules/large.parquet", "wb") as file:
+        file.write(content.getvalue())
+    source = resolve_file("memory://molecules/large.parquet", tmp_path)
+    read = []
+    with open_bytes(source) as file:
+        original = file.read
+        file.read = lambda size=-1: read.append(got := original(size)) or got
+        with open_parquet(file) as opened:
+            assert [str(cell) for batch in opened.iter_batches(columns=["smiles"]) for cell in batch[0]] == [
+                "CCO"
+            ] * 100
+    assert sum(map(len, read)) < 200_000 < len(content.getvalue())

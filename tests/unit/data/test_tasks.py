@@ -5,10 +5,12 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from web_files import WebFiles, served
 
 from chembench.data.catalog import TASKS, TaskDef
 from chembench.data.tasks import prepare_task
 from chembench.errors import DataError
+from chembench.paths import CachePaths
 
 
 def task_of(tmp_path, cache, text, name="mine.csv", **fields):
@@ -119,6 +121,18 @@ def test_an_empty_table_is_refused(tmp_path, cache):
 def test_a_file_without_labels_is_refused(tmp_path, cache):
     with pytest.raises(DataError, match=r"a task is a CSV or Parquet file with labels, got 'mine.smi'"):
         task_of(tmp_path, cache, "C 1\n", name="mine.smi")
+    with pytest.raises(DataError, match=r"a task is a CSV or Parquet file with labels, got 'mine.tar.gz'"):
+        task_of(tmp_path, cache, "", name="mine.tar.gz")
+
+
+def test_a_table_of_the_web_is_downloaded_into_the_data_folder(tmp_path, cache, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    for web in served(WebFiles({"/mine.csv": b"smiles,y\nCCO,1\nCC,2\n"})):
+        definition = TaskDef(name="mine", kind="regression", targets=("y",), file=f"{web.url}/mine.csv")
+        task = prepare_task(definition, tmp_path / "raw", cache, tmp_path)
+        prepare_task(definition, tmp_path / "raw", CachePaths(tmp_path / "other"), tmp_path)
+    assert task.rows == 2 and len(web.asked) == 1
+    assert len(list((tmp_path / "raw" / "downloads").rglob("mine.csv"))) == 1
 
 
 def test_a_missing_file_is_told(tmp_path, cache):

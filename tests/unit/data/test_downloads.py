@@ -1,0 +1,240 @@
+import hashlib
+import threading
+import time
+
+import pytest
+from web_files import WebFiles, served
+
+from chembench.data import downloads
+from chembench.data.downloads import Address, bring, known_sha256
+from chembench.errors import DataError, DiskFullError
+from chembench.paths import read_json, write_json
+
+CONTENT = b"".join(b"C" * (n % 40 + 1) + b"\n" for n in range(20_000))
+NOW = (0.0,) * 3
+
+
+@pytest.fixture
+def web(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield from served(WebFiles({"/a/corpus.smi": CONTENT, "/a/corpus.smi.md5": md5(CONTENT) + b"  corpus.smi\n"}))
+
+
+def md5(content: bytes) -> bytes:
+    return hashlib.md5(content).hexdigest().encode()
+
+
+def address_in(web: WebFiles, **fields: str) -> Address:
+    return Address(f"{web.url}/a/corpus.smi", **fields)
+
+
+def ranges(web: WebFiles) -> list[str]:
+    return [asked for _, asked in web.asked]
+
+
+def hidden(file):
+    return sorted(path.name for path in file.parent.iterdir() if path.name.startswith(".") and "lock" not in path.name)
+
+
+def test_a_file_lies_under_its_address_with_a_record(web, tmp_path):
+    file = bring(address_in(web), tmp_path)
+    assert file == tmp_path / web.url.removeprefix("http://") / "a" / "corpus.smi"
+    assert file.read_bytes() == CONTENT
+    record = read_json(file.with_name("corpus.smi.json"))
+    assert record["url"] == f"{web.url}/a/corpus.smi" and record["version"] == f'"{md5(CONTENT).decode()}"'
+    assert known_sha256(address_in(web), tmp_path) == record["sha256"] == hashlib.sha256(CONTENT).hexdigest()
+    assert hidden(file) == []
+
+
+def test_what_is_here_is_not_asked_for_again(web, tmp_path):
+    bring(address_in(web), tmp_path)
+    bring(address_in(web), tmp_path)
+    assert len(web.asked) == 1
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_ended(web, tmp_path):
+    web.breaks_after = [1000, 0, 30_000]
+    file = bring(address_in(web), tmp_path, waits=NOW)
+    assert file.read_bytes() == CONTENT
+    assert ranges(web) == ["", "bytes=1000-", "bytes=1000-", "bytes=31000-"]
+
+
+def test_the_next_command_goes_on_where_the_last_one_ended(web, tmp_path):
+    web.breaks_after = [5000]
+    text = r"corpus.smi cannot be had \(the connection ended early\), 5,000 bytes of it are here; give the same command"
+    with pytest.raises(DataError, match=text):
+        bring(address_in(web), tmp_path, waits=())
+    assert known_sha256(address_in(web), tmp_path) is None
+    assert bring(address_in(web), tmp_path, waits=()).read_bytes() == CONTENT
+    assert ranges(web) == ["", "bytes=5000-"]
+
+
+def test_attempts_that_bring_something_are_not_counted_as_vain(web, tmp_path):
+    web.breaks_after = [10] * 30
+    assert bring(address_in(web), tmp_path, waits=(0.0,)).read_bytes() == CONTENT
+    assert len(web.asked) == 31
+
+
+def test_a_file_that_changed_meanwhile_is_begun_anew(web, tmp_path):
+    web.breaks_after = [5000]
+    with pytest.raises(DataError, match="ended early"):
+        bring(address_in(web), tmp_path, waits=())
+    web.files["/a/corpus.smi"] = CONTENT[::-1]
+    assert bring(address_in(web), tmp_path, waits=()).read_bytes() == CONTENT[::-1]
+    assert ranges(web) == ["", "bytes=5000-"]
+
+
+@pytest.mark.parametrize("lack", ["knows_ranges", "knows_versions"])
+def test_a_server_that_cannot_go_on_is_asked_from_the_start(web, tmp_path, lack):
+    setattr(web, lack, False)
+    web.breaks_after = [5000]
+    assert bring(address_in(web), tmp_path, waits=NOW).read_bytes() == CONTENT
+    assert ranges(web) == (["", "bytes=5000-"] if lack == "knows_ranges" else ["", ""])
+
+
+def test_a_part_that_is_whole_already_is_taken(web, tmp_path):
+    web.breaks_after = [len(CONTENT) - 1]
+    with pytest.raises(DataError, match="ended early"):
+        bring(address_in(web), tmp_path, waits=())
+    (part,) = tmp_path.rglob(".corpus.smi.part")
+    part.write_bytes(CONTENT)
+    assert bring(address_in(web), tmp_path, waits=()).read_bytes() == CONTENT
+    assert ranges(web)[1:] == [f"bytes={len(CONTENT)}-"]
+
+
+def test_a_part_that_is_too_long_is_begun_anew(web, tmp_path):
+    web.breaks_after = [1000]
+    with pytest.raises(DataError, match="ended early"):
+        bring(address_in(web), tmp_path, waits=())
+    (part,) = tmp_path.rglob(".corpus.smi.part")
+    part.write_bytes(CONTENT + b"C\n")
+    assert bring(address_in(web), tmp_path, waits=NOW).read_bytes() == CONTENT
+
+
+def test_a_busy_server_is_asked_again(web, tmp_path):
+    web.statuses = [503, 429]
+    assert bring(address_in(web), tmp_path, waits=NOW).read_bytes() == CONTENT
+    web.statuses = [503] * 3
+    with pytest.raises(DataError, match=r"cannot be had \(HTTP 503 Service Unavailable\), 0 bytes"):
+        bring(Address(f"{web.url}/b.smi"), tmp_path, waits=NOW[:2])
+
+
+def test_a_file_that_is_not_there_is_told_at_once(web, tmp_path):
+    with pytest.raises(DataError, match=r"no file at http://.*/none.smi \(HTTP 404 Not Found\); correct the address"):
+        bring(Address(f"{web.url}/none.smi"), tmp_path)
+    assert len(web.asked) == 1
+
+
+def test_a_server_that_is_away_is_told(tmp_path):
+    with pytest.raises(DataError, match=r"http://127.0.0.1:9/a.smi cannot be had \(.*refused.*\)"):
+        bring(Address("http://127.0.0.1:9/a.smi"), tmp_path, waits=(0.0,))
+
+
+def test_a_web_page_is_no_corpus(web, tmp_path):
+    web.kind = "text/html; charset=utf-8"
+    with pytest.raises(DataError, match="answers with a web page where a file of molecules is due"):
+        bring(address_in(web), tmp_path)
+
+
+def test_an_address_without_a_file_name_is_refused(tmp_path):
+    with pytest.raises(DataError, match="an address ends in the name of a file, 'http://host/' does not"):
+        bring(Address("http://host/"), tmp_path)
+
+
+def test_no_address_leaves_the_folder(tmp_path):
+    file = Address("http://host/a/%2e%2e/../../b.smi?token=1").file(tmp_path)
+    assert file.parent == tmp_path / "host" / "a" and file.name.endswith("-b.smi")
+    assert file != Address("http://host/a/b.smi?token=2").file(tmp_path)
+    assert Address("http://me:secret@host/b.smi").file(tmp_path) == tmp_path / "host" / "b.smi"
+
+
+def test_the_published_checksum_is_asked_for_and_kept(web, tmp_path):
+    file = bring(address_in(web, md5_url=f"{web.url}/a/corpus.smi.md5"), tmp_path)
+    assert read_json(file.with_name("corpus.smi.json"))["md5"].encode() == md5(CONTENT)
+
+
+def test_another_checksum_than_the_published_one_deletes_what_came(web, tmp_path):
+    web.files["/a/corpus.smi"] = CONTENT.replace(b"C", b"N", 1)
+    text = (
+        rf"must have the MD5 {md5(CONTENT).decode()} that its publisher names, what came has \w{{32}} and was deleted"
+    )
+    with pytest.raises(DataError, match=text):
+        bring(address_in(web, md5_url=f"{web.url}/a/corpus.smi.md5"), tmp_path)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.name.endswith((".part", ".smi"))] == []
+    web.files["/a/corpus.smi"] = CONTENT
+    assert bring(address_in(web, md5_url=f"{web.url}/a/corpus.smi.md5"), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_file_of_checksums_without_one_is_told(web, tmp_path):
+    web.files["/a/corpus.smi.md5"] = b"soon"
+    with pytest.raises(DataError, match=r"corpus.smi.md5 must begin with an MD5, it begins with 'soon'; try again"):
+        bring(address_in(web, md5_url=f"{web.url}/a/corpus.smi.md5"), tmp_path)
+
+
+def test_a_checksum_in_the_address_is_held_against_the_file(web, tmp_path):
+    right, wrong = hashlib.sha256(CONTENT).hexdigest(), "0" * 64
+    assert bring(address_in(web, sha256=right), tmp_path).read_bytes() == CONTENT
+    with pytest.raises(DataError, match=rf"must have the SHA-256 {wrong} that its address names, it has {right}"):
+        bring(address_in(web, sha256=wrong), tmp_path)
+
+
+def test_a_file_put_there_by_hand_is_taken(web, tmp_path):
+    file = address_in(web).file(tmp_path)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"CCO\n")
+    assert bring(address_in(web, md5_url=f"{web.url}/a/corpus.smi.md5"), tmp_path) == file
+    assert known_sha256(address_in(web), tmp_path) == hashlib.sha256(b"CCO\n").hexdigest()
+    assert web.asked == []
+
+
+def test_a_file_that_was_replaced_is_summed_again_and_one_that_was_deleted_is_known(web, tmp_path):
+    file = bring(address_in(web), tmp_path)
+    file.write_bytes(b"CCO\n")
+    assert known_sha256(address_in(web), tmp_path) is None
+    bring(address_in(web), tmp_path)
+    file.unlink()
+    assert known_sha256(address_in(web), tmp_path) == hashlib.sha256(b"CCO\n").hexdigest()
+    assert len(web.asked) == 1
+
+
+def test_progress_is_told_by_size(web, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads, "_TELL_BYTES", 100_000)
+    monkeypatch.setattr(downloads, "_BLOCK", 50_000)
+    told = []
+    bring(address_in(web), tmp_path, told.append)
+    assert told == ["download: 0 of 0 MB of corpus.smi"] * (len(CONTENT) // 100_000)
+
+
+def test_a_full_disk_is_not_tried_again(web, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(downloads, "_copy", full)
+    with pytest.raises(DiskFullError, match=f"no space left on the device that holds {tmp_path}"):
+        bring(address_in(web), tmp_path, waits=NOW)
+    assert len(web.asked) == 1
+
+
+def test_two_at_once_download_it_once(web, tmp_path):
+    told, files = [], []
+    with downloads._alone(address_in(web).file(tmp_path), told.append):
+        threads = [
+            threading.Thread(target=lambda: files.append(bring(address_in(web), tmp_path, told.append)))
+            for _ in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        while len(told) < 2:
+            time.sleep(0.01)
+        assert web.asked == []
+    for thread in threads:
+        thread.join()
+    assert told == ["download: another process brings corpus.smi, waiting for it"] * 2
+    assert len(web.asked) == 1 and len(files) == 2
+
+
+def test_a_mark_without_its_part_is_no_reason_to_go_on(web, tmp_path):
+    file = address_in(web).file(tmp_path)
+    write_json(file.with_name(".corpus.smi.part.json"), {"version": '"x"'})
+    assert bring(address_in(web), tmp_path).read_bytes() == CONTENT
+    assert ranges(web) == [""]
