@@ -190,17 +190,6 @@ def test_an_adaptive_space_has_one_study_budget_and_choice_per_task(adaptive_swe
         }
 
 
-def test_a_point_asked_twice_is_answered_from_the_ledger_and_counted(tmp_path):
-    recipe = {"method": {"choice": ["full", "linear_probe"]}, "learning_rate": 1e-3}
-    space = grid_space(finetune=recipe, search__trials=6)
-    state, works = swept(space, tmp_path)
-    for points in of_units(state).values():
-        assert len(points) == 6 and len({point.uid for point in points}) <= 2
-    repeats = sum(6 - len({p.uid for p in points}) for points in of_units(state).values())
-    assert state.asked_twice == repeats >= 4 * len(state.asked)
-    assert max(Counter(work.uid for work in works).values()) == 1
-
-
 def test_a_rung_table_holds_the_trials_of_earlier_windows_only(tmp_path):
     space = grid_space(search__pruner="median", search__trials=6, search__ask_window=2)
     _, works = swept(space, tmp_path, in_flight=4, seed=3)
