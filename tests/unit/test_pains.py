@@ -121,8 +121,9 @@ def test_a_tokenizer_that_confuses_molecules_is_refused_before_anything_is_train
     split = {"type": "Split", "pattern": {"Regex": "."}, "behavior": "Isolated", "invert": False}
     model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}
     broken = {"version": "1.0", "added_tokens": [], "pre_tokenizer": split, "model": model}
-    (tmp_path / "tokenizer.json").write_text(json.dumps(broken))
-    assert cli.run(["sweep", "--space", "quickstart", "--set", f"tokenizer.file={str(tmp_path / 'tokenizer.json')!r}", "--quiet"]) == 2
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps(broken))
+    assert cli.run(["sweep", "--space", "quickstart", "--set", f"tokenizer.file={str(file)!r}", "--quiet"]) == 2
     assert re.search(r"keep different molecules apart.*l.*allow_lossy", capsys.readouterr().err)
     assert not (tmp_path / "sweeps").exists()
     ours = SmilesTokenizer()
