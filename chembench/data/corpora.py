@@ -38,7 +38,9 @@ Part = Literal["train", "validation"]
 Progress = Callable[[str], None]
 """Told one line about what is done, now and then."""
 
-_CHUNK = 50_000
+_CHUNK = 2_000
+"""Rows that are read together, and travel together to another process."""
+_TELL_ROWS = 100_000
 _BUCKETS = 256
 _STRIDE = 1024
 """Every how many lines a byte offset is kept, so that a late shard is not found by reading the file from its start."""
@@ -152,35 +154,53 @@ def _unreadable_list(cache: CachePaths, request: str) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    place: str
-    raw: str
-    canonical: str | None
+class _Rows:
+    """Rows of one file that follow each other; they cross a process border."""
+
+    source: str
+    first: int
+    """Number of the first row in its file."""
+    cells: list[str]
 
 
-def _reader(
-    spec: CorpusSpec, sources: Sequence[Source], processes: int, progress: Progress | None
-) -> Iterator[list[_Row]]:
+_Read = Iterable[tuple[_Rows, list[str | None]]]
+"""Rows, and their canonical SMILES."""
+
+
+def _reader(spec: CorpusSpec, sources: Sequence[Source], processes: int, progress: Progress | None) -> _Read:
+    from chembench.chem.pool import map_stream
+
+    say = progress or (lambda _: None)
+    done = told = 0
+    for rows, found in map_stream(_canonical, _rows(spec, sources), processes):
+        yield rows, found
+        done += len(found)
+        if done - told >= _TELL_ROWS:
+            told = done
+            say(f"corpus: {done:,} rows read")
+    if done > told:
+        say(f"corpus: {done:,} rows read")
+
+
+def _rows(spec: CorpusSpec, sources: Sequence[Source]) -> Iterator[_Rows]:
+    for source in sources:
+        cells, first = smiles_cells(source, spec.smiles_column), 1
+        while chunk := list(islice(cells, _CHUNK)):
+            yield _Rows(source.name, first, chunk)
+            first += len(chunk)
+
+
+def _canonical(rows: _Rows) -> list[str | None]:
     from chembench.chem.smiles import canonical_many
 
-    done = 0
-    for source in sources:
-        cells = enumerate(smiles_cells(source, spec.smiles_column), start=1)
-        while chunk := list(islice(cells, _CHUNK)):
-            found = canonical_many([cell for _, cell in chunk], processes)
-            yield [_Row(f"{source.name}:{n}", raw, new or None) for (n, raw), new in zip(chunk, found, strict=True)]
-            done += len(chunk)
-            if progress is not None:
-                progress(f"corpus: {done:,} rows read")
+    return canonical_many(rows.cells)
 
 
-def _build(
-    spec: CorpusSpec, sources: Sequence[Source], cache: CachePaths, request: str, chunks: Iterator[list[_Row]]
-) -> Corpus:
+def _build(spec: CorpusSpec, sources: Sequence[Source], cache: CachePaths, request: str, read: _Read) -> Corpus:
     parent = cache.corpus("any").parent
     unreadable_list = _unreadable_list(cache, request)
     with working_folder(parent, "building") as work:
-        rows, unreadable = _fill_buckets(chunks, work, unreadable_list)
+        rows, unreadable = _fill_buckets(read, work, unreadable_list)
         _check_readable(spec, rows, unreadable, unreadable_list)
         unique, held_out = _merge_buckets(work, spec.validation)
         if unique <= spec.validation:
@@ -206,21 +226,21 @@ def _build(
     return Corpus(folder=cache.corpus(answer["digest"]), unreadable_list=unreadable_list, **answer)
 
 
-def _fill_buckets(chunks: Iterable[list[_Row]], work: Path, unreadable_list: Path) -> tuple[int, int]:
+def _fill_buckets(read: _Read, work: Path, unreadable_list: Path) -> tuple[int, int]:
     """Spread the readable molecules over files by hash, so that no more than one file's content is ever in memory."""
     rows = unreadable = 0
     with ExitStack() as stack:
         part = stack.enter_context(written_whole(unreadable_list))
         refused = stack.enter_context(part.open("w"))
         buckets = [stack.enter_context(_bucket(work, n).open("w")) for n in range(_BUCKETS)]
-        for chunk in chunks:
-            rows += len(chunk)
-            for row in chunk:
-                if row.canonical is None:
+        for chunk, found in read:
+            rows += len(found)
+            for row, (raw, smiles) in enumerate(zip(chunk.cells, found, strict=True), start=chunk.first):
+                if smiles is None:
                     unreadable += 1
-                    refused.write(f"{row.place}\t{row.raw}\n")
+                    refused.write(f"{chunk.source}:{row}\t{raw}\n")
                 else:
-                    buckets[_order(row.canonical)[0]].write(f"{row.canonical}\n")
+                    buckets[_order(smiles)[0]].write(f"{smiles}\n")
     return rows, unreadable
 
 

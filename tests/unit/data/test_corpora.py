@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from web_files import WebFiles, served
 
-from chembench.data import sources
+from chembench.data import corpora, sources
 from chembench.data.catalog import CorpusFile, NamedCorpus
 from chembench.data.corpora import CorpusSpec, prepare_corpus
 from chembench.errors import DataError
@@ -106,15 +106,17 @@ def test_a_changed_file_is_read_again(tmp_path, cache, molecules):
     assert after.train == before.train + 1
 
 
-def test_several_processes_make_the_same_corpus(tmp_path, molecules):
-    lines = [f"{smiles}{'O' * n}" for smiles in molecules for n in range(30)]
-    (tmp_path / "a.smi").write_text("\n".join(lines))
-    spec = CorpusSpec(files=("a.smi",), validation=10)
-    told = []
-    one = prepare_corpus(spec, CachePaths(tmp_path / "1"), tmp_path, progress=told.append)
-    two = prepare_corpus(spec, CachePaths(tmp_path / "2"), tmp_path, processes=2)
-    assert one.digest == two.digest
-    assert told == ["corpus: 2,400 rows read"]
+def test_several_processes_make_the_same_corpus(tmp_path, molecules, monkeypatch):
+    (tmp_path / "a.smi").write_text("\n".join(["bad", *molecules[:50]]))
+    (tmp_path / "b.smi").write_text("\n".join([*molecules[50:], "bad"]))
+    monkeypatch.setattr(corpora, "_CHUNK", 20)
+    monkeypatch.setattr(corpora, "_TELL_ROWS", 40)
+    spec, told = CorpusSpec(files=("a.smi", "b.smi"), validation=10), []
+    one = prepare_corpus(spec, CachePaths(tmp_path / "1"), tmp_path)
+    two = prepare_corpus(spec, CachePaths(tmp_path / "2"), tmp_path, 2, told.append)
+    assert one.digest == two.digest and both_parts(one) == both_parts(two) and one.train == 70
+    assert one.unreadable_list.read_text() == two.unreadable_list.read_text() == "a.smi:1\tbad\nb.smi:31\tbad\n"
+    assert told == ["corpus: 40 rows read", "corpus: 82 rows read"]
 
 
 def test_the_second_call_reads_no_molecule(tmp_path, cache, molecules):
