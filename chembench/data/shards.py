@@ -265,10 +265,10 @@ class Shards:
         opened = [_open_shard(folder) for folder in folders]
         self.statistics = statistics
         self._tokens = [tokens for tokens, _, _ in opened]
+        self._offsets = [offsets for _, offsets, _ in opened]
         self._labels = [labels_NK for _, _, labels_NK in opened]
-        self._first_S = np.cumsum([0, *(len(offsets) - 1 for _, offsets, _ in opened)])
-        self._starts_N = np.concatenate([offsets[:-1] for _, offsets, _ in opened])[:rows]
-        self.lengths_N: NDArray[np.int32] = np.concatenate([np.diff(o).astype(np.int32) for _, o, _ in opened])[:rows]
+        self._first_S = np.cumsum([0, *(len(offsets) - 1 for offsets in self._offsets)])
+        self.lengths_N: NDArray[np.int32] = np.concatenate([np.diff(o).astype(np.int32) for o in self._offsets])[:rows]
         """Tokens of each molecule, start and end token included, before any truncation."""
         self._longest_read = 0
 
@@ -290,11 +290,14 @@ class Shards:
         self._longest_read = max_length
         lengths_B = np.minimum(self.lengths_N[indices_B], max_length)
         ids_BT = np.full((len(lengths_B), int(lengths_B.max(initial=0))), pad_id, np.uint16)
-        for row, (index, length) in enumerate(zip(indices_B.tolist(), lengths_B.tolist(), strict=True)):
-            tokens = self._tokens[self._shard_of(index)]
-            start = int(self._starts_N[index])
+        shard_B = self._shards_of(indices_B)
+        within_B = indices_B - self._first_S[shard_B]
+        places = zip(shard_B.tolist(), within_B.tolist(), lengths_B.tolist(), strict=True)
+        for row, (shard, within, length) in enumerate(places):
+            tokens, offsets = self._tokens[shard], self._offsets[shard]
+            start = offsets[within]
             ids_BT[row, :length] = tokens[start : start + length]
-            ids_BT[row, length - 1] = tokens[start + int(self.lengths_N[index]) - 1]
+            ids_BT[row, length - 1] = tokens[offsets[within + 1] - 1]
         return ids_BT, lengths_B
 
     @property
@@ -322,11 +325,11 @@ class Shards:
         counts = [self.statistics.count_faults(self._raw(chunk)) for chunk in chunks]
         return sum(clipped for clipped, _ in counts), sum(masked for _, masked in counts)
 
-    def _shard_of(self, index: int) -> int:
-        return int(np.searchsorted(self._first_S, index, side="right")) - 1
+    def _shards_of(self, indices_B: NDArray[np.integer]) -> NDArray[np.int64]:
+        return np.searchsorted(self._first_S, indices_B, side="right") - 1
 
     def _raw(self, indices_B: NDArray[np.integer]) -> NDArray[np.float32]:
-        shard_B = np.searchsorted(self._first_S, indices_B, side="right") - 1
+        shard_B = self._shards_of(indices_B)
         raw_BK = np.empty((len(indices_B), len(self.names)), np.float32)
         for shard in np.unique(shard_B):
             here_B = shard_B == shard
@@ -335,10 +338,8 @@ class Shards:
 
 
 def _open_shard(folder: Path) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.float32]]:
-    tokens = np.load(folder / "tokens.npy", mmap_mode="r", allow_pickle=False)
-    offsets = np.load(folder / "offsets.npy", allow_pickle=False)
-    labels_NK = np.load(folder / "labels.npy", mmap_mode="r", allow_pickle=False)
-    return np.asarray(tokens), offsets, np.asarray(labels_NK)
+    tokens, offsets, labels_NK = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in _FILES)
+    return np.asarray(tokens), np.asarray(offsets), np.asarray(labels_NK)
 
 
 def open_shards(folders: Sequence[Path | str], statistics_folder: Path | str, rows: int | None = None) -> Shards:

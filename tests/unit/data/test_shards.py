@@ -115,6 +115,12 @@ def test_tokens_are_those_of_the_corpus_padded_to_the_longest(shards, corpus):
     assert shards.truncated == 0
 
 
+def test_tokens_offsets_and_labels_stay_on_disk(shards):
+    arrays = [*shards._tokens, *shards._offsets, *shards._labels]
+    assert len(arrays) == 6 and all(isinstance(array.base, np.memmap) for array in arrays)
+    assert {array.dtype for array in shards._tokens} == {np.dtype(np.uint8)}
+
+
 def test_a_long_molecule_is_cut_keeps_its_end_and_is_counted(built, corpus):
     shards, tokenizer = open_shards(built.train, built.statistics, 300), SmilesTokenizer()
     ids_BT, _ = shards.tokens(np.arange(300), tokenizer.pad_id, 15)
