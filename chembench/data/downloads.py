@@ -9,11 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import http.client
-import re
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,17 +18,12 @@ from urllib.parse import unquote, urlsplit
 
 from chembench.config import digest_of
 from chembench.errors import DataError
-from chembench.paths import full_disk_told, is_disk_full, read_json, write_json
+from chembench.paths import full_disk_told, read_json, write_json
 
 Progress = Callable[[str], None]
 
 _WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Seconds before each new attempt; any that brings something starts the list anew."""
-_TIMEOUT_SECONDS = 60.0
-_BLOCK = 1 << 20
-_TELL_BYTES = 64 << 20
-_TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
-_RANGE_NOT_SATISFIABLE = 416
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +127,13 @@ def _check_pin(address: Address, file: Path) -> None:
         )
 
 
-# ---- the download ----
-
-
 def _download(address: Address, file: Path, say: Progress, waits: tuple[float, ...]) -> dict[str, Any]:
     """Bring ``file``; return what the server said of it."""
-    md5 = _published_md5(address.md5_url, waits) if address.md5_url else ""
+    from chembench.data.web import fetch, published_md5  # http and ssl, which most commands do without
+
+    md5 = published_md5(address.md5_url, waits) if address.md5_url else ""
     part, mark = file.with_name(f".{file.name}.part"), file.with_name(f".{file.name}.part.json")
-    _again(address.url, waits, lambda: _receive(address.url, part, mark, say), lambda: _size(part))
+    fetch(address.url, part, mark, say, waits)
     if md5 and (found := _sum(part, "md5")) != md5:
         part.unlink()
         raise DataError(
@@ -155,117 +144,3 @@ def _download(address: Address, file: Path, say: Progress, waits: tuple[float, .
     part.replace(file)
     mark.unlink()
     return {"version": version, "md5": md5}
-
-
-def _published_md5(url: str, waits: tuple[float, ...]) -> str:
-    answers = []
-
-    def receive() -> bool:
-        with _open(urllib.request.Request(url)) as response:
-            answers.append(response.read(_BLOCK).decode(errors="replace"))
-        return True
-
-    _again(url, waits, receive, lambda: 0)
-    if not (found := re.match(r"[0-9a-fA-F]{32}\b", answers[-1])):
-        raise DataError(f"{url} must begin with an MD5, it begins with {answers[-1][:40]!r}; try again later")
-    return found.group().lower()
-
-
-def _again(url: str, waits: tuple[float, ...], attempt: Callable[[], bool], size: Callable[[], int]) -> None:
-    """Try until ``attempt`` says that all has come; give up when attempts in a row bring nothing."""
-    in_vain = 0
-    while True:
-        before, reason = size(), "the connection ended early"
-        try:
-            if attempt():
-                return
-        except urllib.error.HTTPError as error:
-            if error.code not in _TEMPORARY:
-                raise DataError(f"no file at {url} (HTTP {error.code} {error.reason}); correct the address") from error
-            reason = f"HTTP {error.code} {error.reason}"
-        except (OSError, http.client.HTTPException) as error:
-            if is_disk_full(error):
-                raise
-            reason = str(getattr(error, "reason", error)) or type(error).__name__
-        in_vain = 1 if size() > before else in_vain + 1
-        if in_vain > len(waits):
-            raise DataError(
-                f"{url} cannot be had ({reason}), {size():,} bytes of it are here; "
-                f"give the same command again, it goes on from there, or put the file into the data folder"
-            )
-        time.sleep(waits[in_vain - 1])
-
-
-def _receive(url: str, part: Path, mark: Path, say: Progress) -> bool:
-    """Add what is missing to ``part``; say whether that is all."""
-    request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})
-    version = read_json(mark)["version"] if part.is_file() and mark.is_file() else ""
-    if version:
-        # only of the same version: otherwise the server sends the new one from its start
-        request.add_header("Range", f"bytes={_size(part)}-")
-        request.add_header("If-Range", version)
-    try:
-        with _open(request) as response:
-            _refuse_page(url, response)
-            if response.status != http.client.PARTIAL_CONTENT:
-                _start_anew(part, mark, response)
-            total = _total(response, _size(part))
-            _copy(response, part, total, say)
-    except urllib.error.HTTPError as error:
-        if error.code != _RANGE_NOT_SATISFIABLE:
-            raise
-        if error.headers.get("Content-Range") == f"bytes */{_size(part)}":
-            return True  # it ended between the last byte and the checks
-        part.unlink(missing_ok=True)
-        return False
-    return total is None or _size(part) == total
-
-
-def _open(request: urllib.request.Request) -> Any:
-    # an opener of its own, because urlopen keeps the proxies that it saw first
-    request.add_header("User-Agent", "chembench")
-    return urllib.request.build_opener().open(request, timeout=_TIMEOUT_SECONDS)
-
-
-def _refuse_page(url: str, response: Any) -> None:
-    if response.headers.get_content_type() == "text/html":
-        raise DataError(f"{url} answers with a web page where a file of molecules is due; correct the address")
-
-
-def _start_anew(part: Path, mark: Path, response: Any) -> None:
-    """Forget what came before, and note the version that comes now; without one the next attempt starts anew too."""
-    part.unlink(missing_ok=True)
-    tag = response.headers.get("ETag", "")
-    is_strong = tag and not tag.startswith("W/")
-    write_json(mark, {"version": tag if is_strong else response.headers.get("Last-Modified", "")})
-    part.touch()
-
-
-def _total(response: Any, have: int) -> int | None:
-    """Bytes of the whole file, as far as the server tells.
-
-    Raises:
-        DataError: if what it sends does not go on where ``part`` ends.
-    """
-    if response.status == http.client.PARTIAL_CONTENT:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-        if not found or int(found[1]) != have:
-            raise http.client.HTTPException(f"asked for byte {have}, got {response.headers.get('Content-Range')!r}")
-        return None if found[2] == "*" else int(found[2])
-    length = response.headers.get("Content-Length")
-    return None if length is None else int(length)
-
-
-def _copy(response: Any, part: Path, total: int | None, say: Progress) -> None:
-    done = _size(part)
-    step = max(_TELL_BYTES, (total or 0) // 20)
-    of_all = f" of {total / 1e6:,.0f}" if total else ""
-    with part.open("ab") as file:
-        while block := response.read(_BLOCK):
-            file.write(block)
-            if done // step != (done := done + len(block)) // step:
-                say(f"download: {done / 1e6:,.0f}{of_all} MB of {part.name.removeprefix('.').removesuffix('.part')}")
-
-
-def _size(part: Path) -> int:
-    return part.stat().st_size if part.is_file() else 0

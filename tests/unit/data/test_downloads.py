@@ -1,4 +1,6 @@
 import hashlib
+import subprocess
+import sys
 import threading
 import time
 
@@ -6,6 +8,7 @@ import pytest
 from web_files import WebFiles, served
 
 from chembench.data import downloads
+from chembench.data import web as web_module
 from chembench.data.downloads import Address, bring, known_sha256
 from chembench.errors import DataError, DiskFullError
 from chembench.paths import read_json, write_json
@@ -198,8 +201,8 @@ def test_a_file_that_was_replaced_is_summed_again_and_one_that_was_deleted_is_kn
 
 
 def test_progress_is_told_by_size(web, tmp_path, monkeypatch):
-    monkeypatch.setattr(downloads, "_TELL_BYTES", 100_000)
-    monkeypatch.setattr(downloads, "_BLOCK", 50_000)
+    monkeypatch.setattr(web_module, "_TELL_BYTES", 100_000)
+    monkeypatch.setattr(web_module, "_BLOCK", 50_000)
     told = []
     bring(address_in(web), tmp_path, told.append)
     assert told == ["download: 0 of 0 MB of corpus.smi"] * (len(CONTENT) // 100_000)
@@ -209,7 +212,7 @@ def test_a_full_disk_is_not_tried_again(web, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(downloads, "_copy", full)
+    monkeypatch.setattr(web_module, "_copy", full)
     with pytest.raises(DiskFullError, match=f"no space left on the device that holds {tmp_path}"):
         bring(address_in(web), tmp_path, waits=NOW)
     assert len(web.asked) == 1
@@ -238,3 +241,9 @@ def test_a_mark_without_its_part_is_no_reason_to_go_on(web, tmp_path):
     write_json(file.with_name(".corpus.smi.part.json"), {"version": '"x"'})
     assert bring(address_in(web), tmp_path).read_bytes() == CONTENT
     assert ranges(web) == [""]
+
+
+def test_what_is_here_is_found_without_http():
+    code = "import sys, chembench.data.corpora; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"http.client", "urllib.request", "ssl", "fsspec", "pyarrow", "rdkit"} & set(loaded)

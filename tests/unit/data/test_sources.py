@@ -267,3 +267,18 @@ def test_a_remote_parquet_file_is_not_held_in_memory(tmp_path):
                 "CCO"
             ] * 100
     assert sum(map(len, read)) < 200_000 < len(content.getvalue())
+
+
+def test_a_pattern_of_web_addresses_is_looked_up_in_the_folders_pages(tmp_path, web):
+    pytest.importorskip("aiohttp")
+    web.files |= {
+        "/2D/": b'<a href="CA/">CA</a> <a href="CB/">CB</a> <a href="DA/">DA</a>',
+        "/2D/CA/": b'<a href="CAAA.smi">CAAA.smi</a> <a href="CAAB.smi">CAAB.smi</a>',
+        "/2D/CB/": b'<a href="CBAA.smi">CBAA.smi</a>',
+        "/2D/DA/": b'<a href="DAAA.smi">DAAA.smi</a>',
+        "/2D/CA/CAAA.smi": b"smiles zinc_id\nCCO 1\n",
+        "/2D/CB/CBAA.smi": b"smiles zinc_id\nCC 2\n",
+    }
+    found = resolve([f"{web.url}/2D/C[A-K]/C[A-K]AA.smi"], tmp_path)
+    assert [source.name for source in found] == ["CAAA.smi", "CBAA.smi"]
+    assert [cell for source in found for cell in smiles_cells(brought(source, tmp_path), None)] == ["CCO", "CC"]

@@ -12,6 +12,7 @@ class WebFiles:
     """Files, how they are served, and what was asked for."""
 
     files: dict[str, bytes] = field(default_factory=dict)
+    """By path; one that ends in a slash is a page."""
     breaks_after: list[int] = field(default_factory=list)
     """Bytes of each coming answer after which the connection ends; whole answers when the list is empty."""
     statuses: list[int] = field(default_factory=list)
@@ -29,6 +30,12 @@ def handler_of(web: WebFiles) -> type[BaseHTTPRequestHandler]:
         def do_GET(self):
             asked_range = self.headers.get("Range", "")
             web.asked.append((self.path, asked_range))
+            if f"{self.path}/" in web.files:
+                self.send_response(301)
+                self.send_header("Location", f"{self.path}/")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             body = web.files.get(self.path.partition("?")[0])
             if web.statuses or body is None:
                 self.send_error(web.statuses.pop(0) if web.statuses else 404)
@@ -46,7 +53,7 @@ def handler_of(web: WebFiles) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
             if web.knows_versions:
                 self.send_header("ETag", tag)
-            self.send_header("Content-Type", web.kind)
+            self.send_header("Content-Type", "text/html" if self.path.endswith("/") else web.kind)
             self.send_header("Content-Length", str(len(body) - start))
             self.end_headers()
             rest = body[start:]
