@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -292,9 +291,10 @@ class Trial:
 
     @property
     def curves(self) -> list[dict[str, Any]]:
-        """What was measured after each epoch."""
-        file = self.paths.curves
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+        """What was measured after each epoch; lines that cannot be read are left out."""
+        from chembench.tracking.curves import read_curves
+
+        return read_curves(self.paths.curves)[0]
 
     @property
     def predictions(self) -> Path | None:
@@ -325,7 +325,7 @@ class Trial:
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
             "predictions": str(self.predictions) if self.predictions else None,
             "folder": str(self.folder),
-            "error": self.paths.error.read_text() if self.paths.error.is_file() else None,
+            "error": self.paths.error.read_text(errors="replace") if self.paths.error.is_file() else None,
         }
 
     def resume(self) -> Outcome:

@@ -236,9 +236,9 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         event = json.loads(line)
         claimed = event.pop("sum")
-    except (ValueError, KeyError, AttributeError):
+        return event if claimed == _sum(event) else None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):  # JSON, but no event
         return None
-    return event if claimed == _sum(event) else None
 
 
 def read_events(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -16,8 +16,6 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from chembench.errors import Cause, ConfigError
 from chembench.paths import CachePaths, SweepPaths, as_written
 from chembench.specs import Kind, Outcome, TrialSpec, Work
@@ -327,8 +325,8 @@ class Engine:
 def read_outcome(path: Path) -> Outcome | None:
     """The outcome in a ``result.json``, or none if it is not there or not whole."""
     try:
-        return Outcome.model_validate_json(path.read_text())
-    except (OSError, ValidationError):
+        return Outcome.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # also text that is no UTF-8, and what is no outcome
         return None
 
 

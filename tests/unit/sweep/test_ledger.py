@@ -105,6 +105,30 @@ def test_a_damaged_line_in_the_middle_is_refused_with_its_number_and_nothing_cha
     assert whole.ledger.read_bytes() == damaged
 
 
+NO_EVENTS = {
+    "a list": b"[]",
+    "a number": b"5",
+    "nothing": b"",
+    "bytes": b"\xff\xfe",
+    "no checksum": b"{}",
+    "NaN": b'{"event": NaN, "sum": "x"}',
+    "too deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("line", NO_EVENTS.values(), ids=NO_EVENTS.keys())
+def test_whatever_stands_in_a_line_it_is_damage_in_the_middle_and_torn_at_the_end(whole, line):
+    events, lines = read_state(whole).events, whole.ledger.read_bytes().splitlines(keepends=True)
+    whole.ledger.write_bytes(b"".join([*lines, line + b"\n"]))
+    assert read_state(whole).events == events
+    with Ledger(whole) as ledger:
+        assert ledger.state.events == events
+    assert whole.ledger.read_bytes() == b"".join(lines)
+    whole.ledger.write_bytes(b"".join([*lines[:3], line + b"\n", *lines[3:]]))
+    with pytest.raises(DataError, match=r"is damaged in line 4 of 14; restore the file from a copy"):
+        read_state(whole)
+
+
 def test_after_a_refusal_the_lock_is_free(whole):
     good = whole.ledger.read_bytes()
     whole.ledger.write_bytes(b"nonsense\n" + good)

@@ -148,13 +148,13 @@ def test_a_result_of_another_attempt_in_the_folder_is_not_believed(tmp_path):
         assert engine_on(space, ledger).state.items[work.uid].status == "waiting"
 
 
-def test_a_half_written_result_is_no_result(tmp_path):
+@pytest.mark.parametrize("content", [b'{"uid": "a', b"\xff\xfe\x00", b"", b"[]"])
+def test_a_half_written_or_damaged_result_is_no_result(tmp_path, content):
     space = grid_space()
     with opened(space, tmp_path) as ledger:
         work = engine_on(space, ledger).ask()
         leave_result(work, finished(work))
-        file = paths_in(tmp_path).run(work.uid, 1).result
-        file.write_text(file.read_text()[:40])
+        paths_in(tmp_path).run(work.uid, 1).result.write_bytes(content)
     with opened(space, tmp_path) as ledger:
         assert engine_on(space, ledger).state.items[work.uid].status == "waiting"
 
