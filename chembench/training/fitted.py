@@ -82,7 +82,8 @@ class FittedModel:
         with built_whole(folder) as part:
             save_file(tensors, part / WEIGHTS)
             shutil.copytree(self.tokenizer_folder, part / TOKENIZER)
-            write_json(part / SETTINGS, self._settings() | ({} if alone else {"reads": self._reads()}))
+            settings = self._settings() | {"sha256": sha256_of(part / WEIGHTS)}
+            write_json(part / SETTINGS, settings | ({} if alone else {"reads": self._reads()}))
 
     def _reads(self) -> dict[str, str]:
         file = cast(Path, self.weights_file).resolve()
@@ -131,6 +132,7 @@ class FittedModel:
                 f"it gives {len(names)}, {len(mean_M)} and {len(sd_M)}; save the model again"
             )
         tensors, scaling = read_tensors(folder / WEIGHTS), Scaling(spec.task_kind, mean_M, sd_M)
+        _require_weights(folder / WEIGHTS, settings.get("sha256"))
         if reads is None:
             return cls(spec, names, unit, scaling, load_finetuned(spec, tensors), folder / TOKENIZER)
         file = _weights_of_probe(folder, reads, checkpoint)
@@ -153,6 +155,15 @@ class FittedModel:
         with threads_set(self.spec.threads):
             source = source_of(self.model, tokens, self.spec.precision, MicroBatches(self.device))
             return self.scaling.undone(all_outputs(source, self.spec.targets))
+
+
+def _require_weights(file: Path, wanted: str | None) -> None:
+    """Nothing, if the weights are those that were written; folders written before there were checksums have none."""
+    if wanted is not None and (found := sha256_of(file)) != wanted:
+        raise DataError(
+            f"{file} must have sha256 {str(wanted)[:12]}... as it was written, it has {found[:12]}...; fit the model "
+            "again (chembench rerun SWEEP UID) or put the file back"
+        )
 
 
 def _weights_of_probe(folder: Path, reads: dict[str, str], checkpoint: Path | str | None) -> Path:

@@ -62,6 +62,21 @@ def test_a_character_that_no_smiles_has_is_refused(saved):
         FittedModel.load(saved).predict(["C C"])
 
 
+def without(settings, name):
+    return {key: value for key, value in settings.items() if key != name}
+
+
+def test_one_bit_of_the_weights_is_seen(saved):
+    file = saved / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"model\.safetensors must have sha256 .* as it was written, it has .*; fit the"
+    ):
+        FittedModel.load(saved)
+
+
 def test_files_that_are_missing_or_changed_are_refused_by_name(saved, tmp_path):
     def changed(name, change):
         folder = tmp_path / name
@@ -85,6 +100,10 @@ def test_files_that_are_missing_or_changed_are_refused_by_name(saved, tmp_path):
     with pytest.raises(DataError, match=r"model\.safetensors must be a whole safetensors file"):
         FittedModel.load(saved)
     save_file({"a": torch.zeros(1)}, saved / "model.safetensors")
+    with pytest.raises(DataError, match=r"model\.safetensors must have sha256 .* as it was written, it has"):
+        FittedModel.load(saved)
+    settings = json.loads((saved / "settings.json").read_text())
+    (saved / "settings.json").write_text(json.dumps(without(settings, "sha256")))
     with pytest.raises(DataError, match=r"weights must name the .* tensors of this model"):
         FittedModel.load(saved)
 
