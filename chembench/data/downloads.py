@@ -78,12 +78,20 @@ def bring(address: Address, folder: Path, progress: Progress | None = None, wait
     """
     say = progress or (lambda _: None)
     file = address.file(folder)
-    with full_disk_told(folder), _alone(file, say):
-        if known_sha256(address, folder) is None or not file.is_file():
-            made_with = {} if file.is_file() else _download(address, file, say, waits)
-            _keep_record(address, file, made_with)
+    if not _is_here(address, folder):
+        try:
+            with full_disk_told(folder), _alone(file, say):
+                if not _is_here(address, folder):
+                    made_with = {} if file.is_file() else _download(address, file, say, waits)
+                    _keep_record(address, file, made_with)
+        except OSError as error:
+            raise DataError(f"downloads lie in {folder}, which cannot be written ({error}); choose another") from error
     _check_pin(address, file)
     return file
+
+
+def _is_here(address: Address, folder: Path) -> bool:
+    return known_sha256(address, folder) is not None and address.file(folder).is_file()
 
 
 @contextmanager
@@ -131,6 +139,7 @@ def _download(address: Address, file: Path, say: Progress, waits: tuple[float, .
     """Bring ``file``; return what the server said of it."""
     from chembench.data.web import fetch, published_md5  # http and ssl, which most commands do without
 
+    say(f"download: {address.url.partition('?')[0]}")
     md5 = published_md5(address.md5_url, waits) if address.md5_url else ""
     part, mark = file.with_name(f".{file.name}.part"), file.with_name(f".{file.name}.part.json")
     fetch(address.url, part, mark, say, waits)

@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, Literal, cast
 from chembench.data.catalog import CORPORA
 from chembench.data.downloads import Address, Progress, bring, known_sha256
 from chembench.errors import ConfigError, DataError
+from chembench.paths import full_disk_told
 
 Format = Literal["smi", "csv", "parquet", "cid", "tar"]
 
@@ -153,7 +154,9 @@ def _resolve_one(name: str, base: Path) -> list[Source]:
         return [Source(name, str(path))]
     matches = [p for p in sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if p.is_file()]
     if not matches:
-        raise DataError(f"no file '{name}' in {base.resolve()}; correct the name or write an absolute path")
+        near = difflib.get_close_matches(name, CORPORA, n=1)
+        hint = f"did you mean the corpus '{near[0]}'?" if near else "correct the name or write an absolute path"
+        raise DataError(f"no file '{name}' in {base.resolve()}; {hint}")
     return [Source(match.name, str(match)) for match in matches]
 
 
@@ -390,6 +393,6 @@ def open_parquet(file: BinaryIO) -> Iterator[Any]:
     if file.seekable() and not isinstance(file, gzip.GzipFile):
         yield pyarrow.parquet.ParquetFile(file)
         return
-    with tempfile.TemporaryFile() as unpacked:
+    with full_disk_told(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as unpacked:
         shutil.copyfileobj(file, unpacked, _BLOCK)
         yield pyarrow.parquet.ParquetFile(unpacked)

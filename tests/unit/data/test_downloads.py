@@ -205,7 +205,8 @@ def test_progress_is_told_by_size(web, tmp_path, monkeypatch):
     monkeypatch.setattr(web_module, "_BLOCK", 50_000)
     told = []
     bring(address_in(web), tmp_path, told.append)
-    assert told == ["download: 0 of 0 MB of corpus.smi"] * (len(CONTENT) // 100_000)
+    assert told[0] == f"download: {web.url}/a/corpus.smi"
+    assert told[1:] == ["download: 0 of 0 MB of corpus.smi"] * (len(CONTENT) // 100_000)
 
 
 def test_a_full_disk_is_not_tried_again(web, tmp_path, monkeypatch):
@@ -227,12 +228,13 @@ def test_two_at_once_download_it_once(web, tmp_path):
         ]
         for thread in threads:
             thread.start()
-        while len(told) < 2:
+        while len(told) < len(threads):
             time.sleep(0.01)
         assert web.asked == []
     for thread in threads:
         thread.join()
-    assert told == ["download: another process brings corpus.smi, waiting for it"] * 2
+    waited = "download: another process brings corpus.smi, waiting for it"
+    assert told == [waited, waited, f"download: {web.url}/a/corpus.smi"]
     assert len(web.asked) == 1 and len(files) == 2
 
 
@@ -247,3 +249,15 @@ def test_what_is_here_is_found_without_http():
     code = "import sys, chembench.data.corpora; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"http.client", "urllib.request", "ssl", "fsspec", "pyarrow", "rdkit"} & set(loaded)
+
+
+def test_a_folder_that_cannot_be_written_is_told(web, tmp_path):
+    (tmp_path / "raw").write_text("a file where a folder is due")
+    with pytest.raises(DataError, match=f"downloads lie in {tmp_path}/raw, which cannot be written .*; choose another"):
+        bring(address_in(web), tmp_path / "raw")
+
+
+def test_what_is_here_is_read_from_a_folder_that_cannot_be_written(web, tmp_path, monkeypatch):
+    file = bring(address_in(web), tmp_path)
+    monkeypatch.setattr(downloads, "_alone", lambda *_: pytest.fail("it would write"))
+    assert bring(address_in(web), tmp_path) == file

@@ -22,7 +22,7 @@ from chembench.data.sources import (
     sha256_of,
     smiles_cells,
 )
-from chembench.errors import ConfigError, DataError
+from chembench.errors import ConfigError, DataError, DiskFullError
 
 
 def cells(tmp_path, name, column=None):
@@ -282,3 +282,18 @@ def test_a_pattern_of_web_addresses_is_looked_up_in_the_folders_pages(tmp_path, 
     found = resolve([f"{web.url}/2D/C[A-K]/C[A-K]AA.smi"], tmp_path)
     assert [source.name for source in found] == ["CAAA.smi", "CBAA.smi"]
     assert [cell for source in found for cell in smiles_cells(brought(source, tmp_path), None)] == ["CCO", "CC"]
+
+
+def test_a_misspelt_corpus_is_told_with_the_nearest(tmp_path):
+    with pytest.raises(DataError, match=r"no file 'pubchen' in .*; did you mean the corpus 'pubchem'\?"):
+        resolve(["pubchen"], tmp_path)
+
+
+def test_a_disk_without_room_to_unpack_is_told(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "a.parquet.gz").write_bytes(gzip.compress(b"PAR1"))
+    monkeypatch.setattr(sources.shutil, "copyfileobj", full)
+    with pytest.raises(DiskFullError, match="no space left on the device that holds"):
+        cells(tmp_path, "a.parquet.gz")
