@@ -10,7 +10,7 @@ from transformers import BartConfig, BartModel
 from transformers.models.bart.modeling_bart import BartDecoder, BartDecoderLayer, BartEncoder, BartEncoderLayer
 
 from chembench.errors import DataError
-from chembench.models.base import Backbone
+from chembench.models.base import Backbone, causal_for_attention, for_attention
 from chembench.specs import ModelSpec
 
 
@@ -47,25 +47,31 @@ class Bart(Backbone):
         )
         return cls(spec, BartModel(config))
 
-    def states(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        # The decoder needs no mask: with padding on the right, no real token looks at one that is not.
-        return cast(Tensor, self.model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state)
+    def states(self, ids_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
+        # The decoder needs no mask of padding: it stands on the right, and no real token looks at one that follows.
+        output = self.model(
+            input_ids=ids_BT, attention_mask=for_attention(mask_BT), decoder_attention_mask=causal_for_attention(ids_BT)
+        )
+        return cast(Tensor, output.last_hidden_state)
 
-    def summary_index(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """Place of the last ``</s>``.
-
-        Raises:
-            DataError: if a sequence has none.
-        """
-        is_end_BT = (ids_BT == self.spec.eos_id) & mask_BT
-        if not bool(is_end_BT.any(1).all()):
-            row = int((~is_end_BT.any(1)).nonzero()[0])
+    def check(self, ids_BT: Tensor, mask_BT: Tensor | None) -> None:
+        super().check(ids_BT, mask_BT)
+        has_end_B = self._is_end(ids_BT, mask_BT).any(1)
+        if self.spec.pooling == "default" and not bool(has_end_B.all()):
+            row = int((~has_end_B).nonzero()[0])
             raise DataError(
                 f"bart pools at the last </s> (id {self.spec.eos_id}), sequence {row} of the batch has none; "
                 "encode with the end token kept, or use pooling = 'mean'"
             )
+
+    def summary_index(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """Place of the last ``</s>``."""
         places_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
-        return torch.where(is_end_BT, places_T, 0).amax(1)
+        return torch.where(self._is_end(ids_BT, mask_BT), places_T, 0).amax(1)
+
+    def _is_end(self, ids_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
+        is_end_BT = ids_BT == self.spec.eos_id
+        return is_end_BT if mask_BT is None else is_end_BT & mask_BT
 
     def set_dropout(self, probability: float) -> None:
         for module in self.model.modules():

@@ -45,7 +45,7 @@ class Backbone(nn.Module, ABC):
         """A backbone with weights drawn from torch's global CPU generator."""
 
     @abstractmethod
-    def states(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    def states(self, ids_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
         """Last hidden state of every token, shape (B, T, D); those of padding are meaningless."""
 
     @abstractmethod
@@ -56,37 +56,47 @@ class Backbone(nn.Module, ABC):
     def set_dropout(self, probability: float) -> None:
         """Change the dropout of hidden states; dropout of attention weights stays."""
 
-    def forward(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    def forward(self, ids_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
         """One vector a molecule.
 
         Args:
             ids_BT: token ids, int64, padded on the right.
-            mask_BT: bool, true at real tokens.
+            mask_BT: bool, true at real tokens; none where all of them are real, which needs no mask in attention.
 
         Returns:
             Pooled states, shape (B, D).
 
         Raises:
-            DataError: if a sequence is empty, longer than ``spec.max_length`` or not padded on the right.
+            DataError: if `check` refuses the batch. One on a GPU is not looked at, because that would make the host
+                wait for it; who sends it there checks it before.
         """
-        self._check(ids_BT, mask_BT)
+        if ids_BT.device.type == "cpu":
+            self.check(ids_BT, mask_BT)
         states_BTD = self.states(ids_BT, mask_BT)
+        real_BT = torch.ones_like(ids_BT, dtype=torch.bool) if mask_BT is None else mask_BT
         if self.spec.pooling == "mean":
-            real_BT1 = mask_BT.unsqueeze(-1).to(states_BTD.dtype)
+            real_BT1 = real_BT.unsqueeze(-1).to(states_BTD.dtype)
             return (states_BTD * real_BT1).sum(1) / real_BT1.sum(1)
         rows_B = torch.arange(len(ids_BT), device=ids_BT.device)
-        return states_BTD[rows_B, self.summary_index(ids_BT, mask_BT)]
+        return states_BTD[rows_B, self.summary_index(ids_BT, real_BT)]
 
-    def _check(self, ids_BT: Tensor, mask_BT: Tensor) -> None:
-        if mask_BT.dtype != torch.bool or mask_BT.shape != ids_BT.shape:
-            raise DataError(
-                f"the mask must be bool and shaped like the ids {tuple(ids_BT.shape)}, got {mask_BT.dtype} "
-                f"{tuple(mask_BT.shape)}; mark real tokens with true"
-            )
+    def check(self, ids_BT: Tensor, mask_BT: Tensor | None) -> None:
+        """See to it that the batch can be read.
+
+        Raises:
+            DataError: if a sequence is empty, longer than ``spec.max_length`` or not padded on the right.
+        """
         if ids_BT.shape[1] > self.spec.max_length:
             raise DataError(
                 f"a sequence holds at most {self.spec.max_length} tokens, got {ids_BT.shape[1]}; "
                 "truncate it or build the model with a larger max_length"
+            )
+        if mask_BT is None:
+            return
+        if mask_BT.dtype != torch.bool or mask_BT.shape != ids_BT.shape:
+            raise DataError(
+                f"the mask must be bool and shaped like the ids {tuple(ids_BT.shape)}, got {mask_BT.dtype} "
+                f"{tuple(mask_BT.shape)}; mark real tokens with true"
             )
         starts_real = mask_BT[:, :1].all()
         stays_padded = (mask_BT[:, :-1] >= mask_BT[:, 1:]).all()
@@ -95,6 +105,27 @@ class Backbone(nn.Module, ABC):
                 "every sequence needs a first real token and padding on the right only, got a mask with a gap or "
                 "an empty row; drop empty molecules and pad on the right"
             )
+
+
+def for_attention(mask_BT: Tensor | None) -> Tensor | None:
+    """The mask of real tokens as Hugging Face's classes take it, on a GPU in shape (B, 1, T, T).
+
+    They take one of four dimensions as it is; at one of two they look first, for which the host would wait for a GPU.
+    """
+    if mask_BT is None or mask_BT.device.type == "cpu":
+        return mask_BT
+    return mask_BT[:, None, None, :].expand(-1, 1, mask_BT.shape[1], -1)
+
+
+def causal_for_attention(ids_BT: Tensor) -> Tensor | None:
+    """The mask of a decoder that reads no padding, on a GPU in shape (B, 1, T, T); none on the CPU, where none will do.
+
+    Where they are given none, Hugging Face's classes look at the positions or at a mask of their own.
+    """
+    if ids_BT.device.type == "cpu":
+        return None
+    size, length = ids_BT.shape
+    return torch.ones(length, length, dtype=torch.bool, device=ids_BT.device).tril().expand(size, 1, -1, -1)
 
 
 class Architecture(Protocol):
@@ -123,7 +154,7 @@ class PretrainingModel(nn.Module):
     def outputs(self) -> int:
         return self.head.out_features
 
-    def forward(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    def forward(self, ids_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
         """Predicted descriptors, standardised, shape (B, K)."""
         return self.descriptors(self.backbone(ids_BT, mask_BT))
 

@@ -53,11 +53,11 @@ class FinetuneModel(nn.Module):
             readout.requires_grad_(False)
         self.train()
 
-    def features(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    def features(self, ids_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
         """What the head reads: pooled states, or predicted descriptors, shape (B, F)."""
         return cast(Tensor, self.readout(self.backbone(ids_BT, mask_BT)))
 
-    def forward(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    def forward(self, ids_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
         """Logits of a classification, scaled values of a regression, shape (B, N)."""
         return cast(Tensor, self.head(self.features(ids_BT, mask_BT)))
 

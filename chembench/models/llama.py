@@ -7,7 +7,7 @@ from typing import Self, cast
 from torch import Tensor
 from transformers import LlamaConfig, LlamaModel
 
-from chembench.models.base import Backbone
+from chembench.models.base import Backbone, causal_for_attention
 from chembench.specs import ModelSpec
 
 
@@ -39,9 +39,10 @@ class Llama(Backbone):
         )
         return cls(spec, LlamaModel(config))
 
-    def states(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        # No mask: with padding on the right and causal attention no real token looks at padding, and sdpa is faster.
-        return cast(Tensor, self.model(input_ids=ids_BT).last_hidden_state)
+    def states(self, ids_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
+        # No mask of padding: it stands on the right, and no real token looks at one that follows. sdpa is faster so.
+        output = self.model(input_ids=ids_BT, attention_mask=causal_for_attention(ids_BT))
+        return cast(Tensor, output.last_hidden_state)
 
     def summary_index(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         return mask_BT.sum(1) - 1

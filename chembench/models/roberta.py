@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import RobertaConfig, RobertaModel
 
-from chembench.models.base import Backbone
+from chembench.models.base import Backbone, for_attention
 from chembench.specs import ModelSpec
 
 LAYER_NORM_EPSILON = 1e-5
@@ -50,10 +50,10 @@ class Roberta(Backbone):
         model.embeddings.position_embeddings = positions
         return cls(spec, model)
 
-    def states(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    def states(self, ids_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
         # Counted from 1, as the class does with pad id 0, so that 513 rows hold 512 tokens whatever the pad id is.
         positions_BT = torch.arange(1, ids_BT.shape[1] + 1, device=ids_BT.device).expand_as(ids_BT)
-        output = self.model(input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions_BT)
+        output = self.model(input_ids=ids_BT, attention_mask=for_attention(mask_BT), position_ids=positions_BT)
         return cast(Tensor, output.last_hidden_state)
 
     def summary_index(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:

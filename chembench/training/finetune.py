@@ -31,6 +31,7 @@ from chembench.training.loop import (
     OptimiserSettings,
     Report,
     Stepper,
+    labels_on,
     summed_loss,
     task_loss,
     to_device,
@@ -245,7 +246,12 @@ class _Fit:
             total_steps=recipe.max_epochs * self._steps_per_epoch,
         )
         labels_NM = self.train_labels_NM
-        lesson = Lesson(train.lengths_N, train.outputs, lambda indices_B: labels_NM[indices_B], self.loss)
+        lesson = Lesson(
+            train.lengths_N,
+            train.outputs,
+            lambda indices_B: labels_on(labels_NM[indices_B], self.micro.device),
+            self.loss,
+        )
         return _Going(number, model, train, valid, Stepper(model.trainable_parameters(), settings, lesson, self.micro))
 
     @property

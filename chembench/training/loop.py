@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from chembench.errors import RunError
+from chembench.models.base import Backbone
 from chembench.specs import TrialSpec
 from chembench.training.device import Device, generator_states, restore_generators
 from chembench.training.memory import MicroBatches
@@ -63,6 +64,15 @@ def summed_loss(loss: ElementLoss, predicted_BK: Tensor, labels_BK: Tensor) -> T
     return torch.where(known_BK, loss_BK, 0.0).sum()
 
 
+class Labels(NamedTuple):
+    """What is wanted of some molecules."""
+
+    values_BK: Tensor
+    """On the device; NaN where unknown."""
+    known: int
+    """How many are not; counted on the host, so that it need not wait for the device."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """What steps are taken on: molecules by their index, what is predicted for them and what was wanted."""
@@ -71,8 +81,8 @@ class Lesson:
     """What each molecule costs, in tokens."""
     predict: Callable[[Ints], Tensor]
     """Predictions for some molecules, shape (B, K)."""
-    labels: Callable[[Ints], Floats]
-    """Their labels, NaN where unknown, shape (B, K)."""
+    labels: Callable[[Ints], Labels]
+    """Their labels, shape (B, K)."""
     loss: ElementLoss
 
 
@@ -132,11 +142,11 @@ class Stepper:
         """Follow the gradients of one step; its loss, and its number of known labels."""
         lesson = self._lesson
         labels = [lesson.labels(indices_B) for indices_B in batches]
-        known = sum(int(np.count_nonzero(~np.isnan(labels_BK))) for labels_BK in labels)
+        known = sum(part.known for part in labels)
         total = torch.zeros((), device=self._device.torch)
         if known:
-            for indices_B, labels_BK in zip(batches, labels, strict=True):
-                part = summed_loss(lesson.loss, lesson.predict(indices_B), to_device(labels_BK, self._device))
+            for indices_B, wanted in zip(batches, labels, strict=True):
+                part = summed_loss(lesson.loss, lesson.predict(indices_B), wanted.values_BK)
                 torch.autograd.backward(part / known)
                 total += part.detach()
             self._follow_gradients()
@@ -194,10 +204,23 @@ def to_device(values: Floats, device: Device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device.torch, non_blocking=True)
 
 
+def labels_on(values_BK: Floats, device: Device) -> Labels:
+    """Labels that lie on the host, for a step."""
+    return Labels(to_device(values_BK, device), int(np.count_nonzero(~np.isnan(values_BK))))
+
+
 def as_batch(
-    ids_BT: NDArray[np.integer], lengths_B: NDArray[np.integer], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Ids as int64 and the mask of real tokens, on ``device``."""
-    ids = torch.from_numpy(ids_BT.astype(np.int64, copy=False)).to(device, non_blocking=True)
-    lengths = torch.from_numpy(np.asarray(lengths_B, np.int64)).to(device, non_blocking=True)
-    return ids, torch.arange(ids.shape[1], device=device) < lengths[:, None]
+    ids_BT: NDArray[np.integer], lengths_B: NDArray[np.integer], backbone: Backbone, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """Ids as int64 and the mask of real tokens, on ``device``; no mask where all molecules have one length.
+
+    Raises:
+        DataError: if ``backbone``, which does not look at what lies on a GPU, would refuse them.
+    """
+    ids = torch.from_numpy(ids_BT.astype(np.int64, copy=False))
+    mask = None
+    if lengths_B.min() < ids_BT.shape[1]:
+        mask = torch.arange(ids.shape[1]) < torch.from_numpy(np.asarray(lengths_B, np.int64))[:, None]
+    if device.type != "cpu":
+        backbone.check(ids, mask)
+    return ids.to(device, non_blocking=True), None if mask is None else mask.to(device, non_blocking=True)

@@ -36,8 +36,9 @@ from chembench.training.device import (
     threads_set,
 )
 from chembench.training.hardware import measured_cost
-from chembench.training.loop import Lesson, OptimiserSettings, Report, Stepper, as_batch, element_loss, to_device
+from chembench.training.loop import Lesson, OptimiserSettings, Report, Stepper, element_loss, to_device
 from chembench.training.memory import MicroBatches, memory_faults_told
+from chembench.training.resident import Hosted, Molecules, molecules_on
 
 Ints = NDArray[np.int64]
 
@@ -187,10 +188,11 @@ class _Run:
             max_grad_norm=spec.max_grad_norm,
             total_steps=total_steps(spec),
         )
+        molecules = molecules_on(train, model.backbone, micro.device)
         lesson = Lesson(
             np.minimum(train.lengths_N, spec.model.max_length),
-            lambda indices_B: _predicted(spec, model, train, indices_B, micro.device),
-            train.labels,
+            lambda indices_B: _predicted(spec, model, molecules, indices_B, micro.device),
+            molecules.labels,
             element_loss(spec.loss),
         )
         return cls(spec, micro, train, valid, model, Stepper(model.parameters(), settings, lesson, micro))
@@ -239,10 +241,12 @@ class _Run:
         }
 
 
-def _predicted(spec: PretrainSpec, model: PretrainingModel, shards: Shards, indices_B: Ints, device: Device) -> Tensor:
-    ids_BT, lengths_B = shards.tokens(indices_B, spec.model.pad_id, spec.model.max_length)
+def _predicted(
+    spec: PretrainSpec, model: PretrainingModel, molecules: Molecules, indices_B: Ints, device: Device
+) -> Tensor:
+    ids_BT, mask_BT = molecules.batch(indices_B)
     with precision_set(spec.precision, device):
-        output_BK: Tensor = model(*as_batch(ids_BT, lengths_B, device.torch))
+        output_BK: Tensor = model(ids_BT, mask_BT)
     return output_BK
 
 
@@ -314,12 +318,13 @@ def validation_loss(run: _Run) -> float:
 
 def _mean_error(run: _Run, batches: Sequence[Ints]) -> float:
     device = run.micro.device
+    valid = Hosted(run.valid, run.model.backbone, device)
     loss, molecules = torch.zeros((), dtype=torch.float64, device=device.torch), 0
     for indices_B in batches:
         labels_BK = run.valid.labels(indices_B)
         known_B = np.count_nonzero(~np.isnan(labels_BK), axis=1)
         wanted_BK = to_device(labels_BK, device)
-        error_BK = (_predicted(run.spec, run.model, run.valid, indices_B, device).float() - wanted_BK).abs()
+        error_BK = (_predicted(run.spec, run.model, valid, indices_B, device).float() - wanted_BK).abs()
         error_B = torch.where(torch.isnan(wanted_BK), 0.0, error_BK).sum(1, dtype=torch.float64)
         loss += (error_B / torch.from_numpy(np.maximum(known_B, 1)).to(error_B)).sum()
         molecules += int((known_B > 0).sum())

@@ -41,7 +41,7 @@ class Source:
     def features(self, indices_B: NDArray[np.int64]) -> Tensor:
         ids_BT, lengths_B = self.tokens.padded(indices_B)
         with precision_set(self.precision, self.micro.device):
-            return self.model.features(*as_batch(ids_BT, lengths_B, self.micro.device.torch))
+            return self.model.features(*as_batch(ids_BT, lengths_B, self.model.backbone, self.micro.device.torch))
 
     def outputs(self, indices_B: NDArray[np.int64]) -> Tensor:
         """Logits or scaled values, shape (B, M), in fp32."""

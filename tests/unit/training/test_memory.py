@@ -16,7 +16,7 @@ from chembench.training.attempt import Attempt
 from chembench.training.device import CPU, Device
 from chembench.training.finetune import finetune
 from chembench.training.fitted import FittedModel
-from chembench.training.loop import Lesson, OptimiserSettings, Stepper, element_loss
+from chembench.training.loop import Lesson, OptimiserSettings, Stepper, element_loss, labels_on
 from chembench.training.memory import MicroBatches, memory_faults_told
 from chembench.training.pretrain import pretrain
 
@@ -69,7 +69,9 @@ def stepper_of(model, lengths):
     features = torch.tensor(generator.normal(size=(len(lengths), 4)), dtype=torch.float32)
     labels = generator.normal(size=(len(lengths), 1)).astype(np.float32)
     labels[::3] = np.nan
-    lesson = Lesson(lengths, lambda at: model(features[at]), lambda at: labels[at], element_loss("mse"))
+    lesson = Lesson(
+        lengths, lambda at: model(features[at]), lambda at: labels_on(labels[at], WHOLE), element_loss("mse")
+    )
     settings = OptimiserSettings(0.1, 0.01, 0.0, None, 10)
     return Stepper(model.parameters(), settings, lesson, MicroBatches(WHOLE))
 
