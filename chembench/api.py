@@ -259,10 +259,13 @@ def merge(
         ConfigError: if the sweeps are of different spaces, or the new one exists.
         DataError: if their inputs differ, or a ledger is damaged.
     """
+    from chembench.register import register_merged
     from chembench.sweep.merge import merge_sweeps
 
     target = SweepPaths((Path(out) / safe_name("sweep", name)).resolve())
-    merge_sweeps([open_sweep(sweep, out).paths for sweep in sweeps], target, say)
+    sources = [open_sweep(sweep, out).paths for sweep in sweeps]
+    merge_sweeps(sources, target, say)
+    register_merged(target, sources)
     return Sweep(target.root)
 
 

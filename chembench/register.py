@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,10 +19,34 @@ from chembench.sweep.winners import winners
 
 
 def register(cache: CachePaths, paths: SweepPaths) -> None:
-    """Note that the sweep in a folder uses ``cache``; written when it begins, and when it goes on."""
+    """Note that the sweep in a folder uses ``cache``; written when it begins, when it goes on and when it is merged.
+
+    Raises:
+        ConfigError: if the cache cannot be written.
+        DiskFullError: if no space is left there.
+    """
     host, folder = platform.node(), str(paths.root.resolve())
     file = cache.register / f"{digest_of([host, folder])}.json"
-    write_json(file, {"sweep": paths.root.name, "folder": folder, "host": host, "at": time.time()})
+    try:
+        write_json(file, {"sweep": paths.root.name, "folder": folder, "host": host, "at": time.time()})
+    except OSError as error:
+        raise ConfigError(
+            f"a sweep notes itself in its cache, {cache.register} cannot be written: {error.strerror}; "
+            "make it writable, or choose another with --cache-dir"
+        ) from error
+
+
+def register_merged(target: SweepPaths, sources: Iterable[SweepPaths]) -> None:
+    """Note a sweep that was merged in the cache of every source that is seen from here.
+
+    Raises:
+        ConfigError: if a cache cannot be written.
+        DiskFullError: if no space is left there.
+    """
+    caches = {read_state(source).header.get("places", {}).get("cache_dir") for source in sources}
+    for cache_dir in sorted(filter(None, caches)):
+        if Path(cache_dir).is_dir():
+            register(CachePaths(Path(cache_dir)), target)
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ from chembench import retention
 from chembench.errors import ConfigError
 from chembench.holdings import parse_size, size_text
 from chembench.paths import CachePaths, SweepPaths, part_beside, process_space, read_json, write_json
-from chembench.register import register, registered
+from chembench.register import register, register_merged, registered
 from chembench.retention import clear_parts, collect, plan_gc
+from chembench.sweep.ledger import Ledger
 
 
 @pytest.fixture
@@ -213,8 +215,6 @@ def test_a_driver_that_began_after_the_plan_was_made_is_respected(held, cache):
     assert plan.goes
     again = held("two")
     with pytest.raises(ConfigError, match="sweep one is driven by another process"):
-        from chembench.sweep.ledger import Ledger
-
         with Ledger(sweep.paths):
             collect(plan)
     assert cache.pretrained(checkpoint).is_dir()
@@ -263,6 +263,47 @@ def test_a_sweep_whose_folder_was_deleted_keeps_nothing(held, cache):
     assert {place for place in inputs.values()} <= set(going(plan))
     collect(plan)
     assert visible(cache.root) == set()
+
+
+def test_what_a_sweep_that_was_renamed_and_resumed_uses_stays(held, cache):
+    sweep = held()
+    checkpoint = sweep.pretrain()
+    sweep.confirm("best", checkpoint, 0.1)
+    sweep.close()
+    inputs = inputs_in(cache)
+    renamed = SweepPaths(sweep.paths.root.rename(sweep.paths.root.with_name("renamed")))
+    register(cache, renamed)
+    plan = plan_gc(cache)
+    kept = (False, "of the model that is winner of t (sweep 'renamed')")
+    assert why(plan, cache.pretrained(checkpoint)) == kept
+    assert not {place for place in inputs.values()} & set(going(plan))
+
+
+def test_a_merged_sweep_is_noted_in_the_caches_of_its_sources(tmp_path):
+    sweeps = [swept_in(tmp_path / name, tmp_path / f"cache of {name}") for name in ("one", "two", "unseen")]
+    shutil.rmtree(tmp_path / "cache of unseen")
+    target = SweepPaths(tmp_path / "merged")
+    register_merged(target, sweeps)
+    for name in ("one", "two"):
+        (use,) = registered(CachePaths(tmp_path / f"cache of {name}"))
+        assert use.paths == target
+    assert not (tmp_path / "cache of unseen").exists()
+
+
+def swept_in(root: Path, cache_dir: Path) -> SweepPaths:
+    """A sweep that has begun in a cache."""
+    cache_dir.mkdir()
+    paths = SweepPaths(root)
+    with Ledger(paths) as ledger:
+        header = {"places": {"cache_dir": str(cache_dir)}}
+        ledger.append({"event": "sweep", "name": root.name, "space_digest": "s", "header": header})
+    return paths
+
+
+def test_a_cache_that_cannot_be_written_is_told(cache, tmp_path):
+    filled(cache.register, 1)
+    with pytest.raises(ConfigError, match=r"a sweep notes itself in its cache, .* cannot be written: .*--cache-dir"):
+        register(cache, SweepPaths(tmp_path / "one"))
 
 
 def test_a_sweep_on_a_machine_that_is_not_seen_from_here_keeps_everything(held, cache):
@@ -319,8 +360,6 @@ def test_a_sweep_of_somebody_who_lets_nobody_look_keeps_everything(held, cache, 
 
 
 def test_a_sweep_that_is_preparing_its_inputs_keeps_all_of_them(cache, tmp_path):
-    from chembench.sweep.ledger import Ledger
-
     paths = SweepPaths(tmp_path / "sweeps" / "new")
     inputs = inputs_in(cache)
     with Ledger(paths):
