@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from chembench.errors import ConfigError, InterruptedSweepError, RunError, StorageError
+from chembench.errors import ConfigError, DiskFullError, InterruptedSweepError, RunError, StorageError
 from chembench.header import Places, places_of, require_same_inputs, require_same_space, space_of, write_header
 from chembench.keeper import Keeper
 from chembench.paths import SweepPaths, as_written, written_whole
@@ -94,13 +95,15 @@ def drive(settings: Drive, first: Callable[[Engine], object] | None = None) -> N
         InterruptedSweepError: if a signal ended it; a second signal leaves what runs to the next start.
         RunError: if it cannot go on.
     """
-    paths = settings.paths
-    if first is None and paths.ledger.is_file() and _is_done(settings, read_state(paths)):
-        write_boards(paths)
-        return
-    _check_machine(settings)
     from chembench.progress import View
 
+    paths = settings.paths
+    if first is None and paths.ledger.is_file() and _is_done(settings, read_state(paths)):
+        register(settings.places.cache, paths)  # it may have been renamed or moved since it was driven
+        with View(settings.show_progress) as view:
+            _leave_boards(paths, view.warn)
+        return
+    _check_machine(settings)
     try:
         with View(settings.show_progress) as view:
             stopping = Stopping(view.warn)
@@ -149,9 +152,9 @@ def _run(settings: Drive, engine: Engine, view: View, options: RunnerOptions) ->
     try:
         RUNNERS.load(places.runner)(engine, options, on_change)
     except (InterruptedSweepError, RunError, StorageError):
-        write_boards(paths)
+        _leave_boards(paths, view.warn)
         raise
-    write_boards(paths)
+    _leave_boards(paths, view.warn)
 
 
 def carry_out(settings: Drive, uid: str) -> Outcome:
@@ -221,6 +224,17 @@ def _removed_if_not_begun(ledger: Ledger) -> Iterator[None]:
         if not ledger.state.name:
             ledger.paths.ledger.unlink()
         raise
+
+
+def _leave_boards(paths: SweepPaths, warn: Say) -> None:
+    """Write the boards; where one cannot be written it is said, and the sweep ends as it would have."""
+    try:
+        write_boards(paths)
+    except (DiskFullError, OSError) as error:
+        warn(
+            f"warning: boards are written to {paths.leaderboards} and {paths.reports}, not all of them could be "
+            f"({error}); mend that, then {shlex.join(['chembench', 'sync', str(as_written(paths.root))])}"
+        )
 
 
 def write_boards(paths: SweepPaths) -> None:
