@@ -7,9 +7,9 @@ transformers with accelerate, and numpy. Axes: B molecules of a batch, T tokens,
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,12 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from chembench.data.shards import Shards
 from chembench.models.base import PretrainingModel, build_pretraining_model
 from chembench.specs import Precision, PretrainSpec
+from chembench.training.hardware import DeviceName
 from chembench.training.pretrain import total_steps
 from chembench.training.schedule import rate_factor
 
 PADDED = 128
 """The constant that users pad to: a power of two that few molecules exceed."""
-Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class TrainerWay:
     precision: Precision = "fp32"
     by_length: bool = False
     """Batches of molecules of like length, `LengthGroupedSampler`."""
+    device: DeviceName = "cpu"
 
 
 @dataclass(slots=True)
@@ -70,17 +71,17 @@ class WithLoss(nn.Module):
 
 
 class Timer(TrainerCallback):
-    """Notes when the first step began and when the last one ended."""
+    """Notes when step ``first`` began and when the last one ended."""
 
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
+    def __init__(self, clock: Callable[[], float], first: int = 0) -> None:
+        self.clock, self.first = clock, first
         self.began, self.ended = float("nan"), float("nan")
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        if state.global_step == 0:
+        if state.global_step == self.first:
             self.began = self.clock()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         self.ended = self.clock()
 
 
@@ -125,17 +126,16 @@ class Losses(TrainerCallback):
 
 
 def train(
-    spec: PretrainSpec, rows: list[dict[str, Any]], way: TrainerWay, folder: Path, device_batch: int, clock: Clock
+    spec: PretrainSpec, rows: list[dict[str, Any]], way: TrainerWay, device_batch: int, timer: Timer
 ) -> tuple[Trained, PretrainingModel]:
     """Carry out ``spec`` with `Trainer`.
 
     Args:
         spec: the pre-training.
         rows: of `rows_of`, its training molecules.
-        way: padding, precision and sampling.
-        folder: `Trainer` insists on one; nothing is kept there.
+        way: padding, precision, sampling and device.
         device_batch: molecules of one pass; gradients are accumulated up to the batch size of ``spec``.
-        clock: seconds.
+        timer: is asked for the seconds.
     """
     model = build_pretraining_model(spec.model, spec.outputs, spec.seed, spec.dropout, spec.attention_dropout)
     with_loss, steps = WithLoss(model), total_steps(spec)
@@ -143,34 +143,35 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: rate_factor(min(step, steps - 1), steps, spec.warmup_fraction)
     )
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=min(device_batch, spec.batch_size),
-        gradient_accumulation_steps=max(1, spec.batch_size // device_batch),
-        max_grad_norm=spec.max_grad_norm or 0.0,
-        bf16=way.precision == "bf16",
-        use_cpu=not torch.cuda.is_available(),
-        train_sampling_strategy="group_by_length" if way.by_length else "random",
-        seed=spec.seed,
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        remove_unused_columns=False,
-    )
-    timer, losses = Timer(clock), Losses()
-    trainer = Trainer(
-        model=with_loss,
-        args=arguments,
-        train_dataset=rows,
-        data_collator=Collator(spec.model.pad_id, way.padded_to),
-        optimizers=(optimiser, schedule),
-        callbacks=[timer, losses],
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    with tempfile.TemporaryDirectory() as folder:  # it insists on one
+        arguments = TrainingArguments(
+            output_dir=folder,
+            max_steps=steps,
+            per_device_train_batch_size=min(device_batch, spec.batch_size),
+            gradient_accumulation_steps=max(1, spec.batch_size // device_batch),
+            max_grad_norm=spec.max_grad_norm or 0.0,
+            bf16=way.precision == "bf16",
+            use_cpu=way.device == "cpu",
+            train_sampling_strategy="group_by_length" if way.by_length else "random",
+            seed=spec.seed,
+            logging_steps=1 if way.device == "cpu" else 500,  # a look at the loss makes a GPU wait
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            dataloader_pin_memory=way.device == "cuda",
+            remove_unused_columns=False,
+        )
+        losses = Losses()
+        trainer = Trainer(
+            model=with_loss,
+            args=arguments,
+            train_dataset=rows,
+            data_collator=Collator(spec.model.pad_id, way.padded_to),
+            optimizers=(optimiser, schedule),
+            callbacks=[timer, losses],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
     return Trained(timer.ended - timer.began, with_loss.molecules, losses.values), model
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 import hf_trainer
-from hf_trainer import PADDED, Trained, TrainerWay
+from hf_trainer import PADDED, Timer, Trained, TrainerWay
 from tables import machine, publish, table
 from transformers.utils import logging as hf_logging
 
@@ -160,8 +160,8 @@ def by_chembench(spec: PretrainSpec, world: World) -> Trained:
 def by_trainer(spec: PretrainSpec, world: World, way: TrainerWay, device_batch: int) -> Trained:
     """Carry out ``spec`` with `Trainer`; the validation comes after the clock was read."""
     rows = world.rows(spec, way)
-    with tempfile.TemporaryDirectory(prefix="bench_") as folder, threads_set(spec.threads):
-        done, model = hf_trainer.train(spec, rows, way, Path(folder), device_batch, time.process_time)
+    with threads_set(spec.threads):
+        done, model = hf_trainer.train(spec, rows, way, device_batch, Timer(time.process_time))
         done.valid_loss = hf_trainer.validation_loss(model, world.validation_rows(spec), spec.model.pad_id)
     return done
 

@@ -23,6 +23,8 @@ class Device:
     """Micro-batches that suit it: large ones where a launch costs more than arithmetic."""
     check_every: int
     """Optimiser steps between looks at the loss; a look makes a GPU wait."""
+    compiled: bool = False
+    """Let torch compile the model of a pre-training: no gain on a CPU, on a GPU tried by `benchmarks/gpu.py` alone."""
 
     @property
     def torch(self) -> torch.device:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -41,6 +41,7 @@ from chembench.training.memory import MicroBatches, memory_faults_told
 from chembench.training.resident import Hosted, Molecules, molecules_on
 
 Ints = NDArray[np.int64]
+Predictor = Callable[[Tensor, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +190,10 @@ class _Run:
             total_steps=total_steps(spec),
         )
         molecules = molecules_on(train, model.backbone, micro.device)
+        called: Predictor = torch.compile(model, dynamic=True) if micro.device.compiled else model
         lesson = Lesson(
             np.minimum(train.lengths_N, spec.model.max_length),
-            lambda indices_B: _predicted(spec, model, molecules, indices_B, micro.device),
+            lambda indices_B: _predicted(spec, called, molecules, indices_B, micro.device),
             molecules.labels,
             element_loss(spec.loss),
         )
@@ -241,13 +243,10 @@ class _Run:
         }
 
 
-def _predicted(
-    spec: PretrainSpec, model: PretrainingModel, molecules: Molecules, indices_B: Ints, device: Device
-) -> Tensor:
+def _predicted(spec: PretrainSpec, model: Predictor, molecules: Molecules, indices_B: Ints, device: Device) -> Tensor:
     ids_BT, mask_BT = molecules.batch(indices_B)
     with precision_set(spec.precision, device):
-        output_BK: Tensor = model(ids_BT, mask_BT)
-    return output_BK
+        return model(ids_BT, mask_BT)
 
 
 def _open(spec: PretrainSpec, inputs: Inputs) -> tuple[Shards, Shards]:

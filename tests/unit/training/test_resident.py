@@ -1,5 +1,7 @@
 """Molecules in a GPU's memory are those on the host, to the last bit; the CPU stands for the GPU here."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -71,3 +73,15 @@ def test_a_gpu_keeps_what_it_has_room_for(world, shards, monkeypatch):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free_bytes: (free, 10 * free))
         assert (molecules_on(shards, backbone, CUDA) is made) == is_kept
     assert isinstance(molecules_on(shards, backbone, CPU), Hosted)
+
+
+def test_a_device_may_have_its_model_compiled(world, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model, **options: compiled.append(options) or model)
+    ways = {"plain": CPU, "compiled": replace(CPU, compiled=True)}
+    metrics = {}
+    for name, device in ways.items():
+        spec, inputs = world.pretrain_spec(epochs=1), world.pretrain_inputs(tmp_path / name)
+        metrics[name] = pretrain(spec, inputs, lambda epoch, values: False, device=device).metrics
+    assert compiled == [{"dynamic": True}]
+    assert metrics["plain"] == metrics["compiled"]
