@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from chembench.errors import ChembenchError
-from chembench.paths import default_cache, default_data_dir, spaces_dir
+from chembench.paths import default_cache, default_data_dir, fault_of_machine, spaces_dir
 
 if TYPE_CHECKING:
     from chembench.damage import Finding
@@ -240,13 +240,23 @@ def check_sweep(sweep: str, out: Path, *, fix: bool = False) -> list[Check]:
     try:
         view = api.open_sweep(sweep, out=out)
         findings = upkeep.examine_sweep(view.paths)
-        may_mend = fix and not any(finding.what == "lock" for finding in findings)
-        mended = {id(one.finding): one.done for one in upkeep.mend(view.paths, findings)} if may_mend else {}
         broken = any(finding.what == "ledger" and finding.state == "fail" for finding in findings)
         first = [] if broken else [_progress(view)]
     except (ChembenchError, OSError) as error:
-        return [Check("sweep", "fail", " ".join(str(error).split()), "name a sweep under --out, or its folder")]
-    return [*first, *(_checked(finding, mended.get(id(finding)), fix) for finding in findings)]
+        return [_failed("sweep", error)]
+    mended, problems = {}, []
+    if fix and not any(finding.what == "lock" for finding in findings):
+        try:
+            mended = {id(one.finding): one.done for one in upkeep.mend(view.paths, findings)}
+        except (ChembenchError, OSError) as error:
+            problems.append(_failed("mending", error))
+    return [*first, *(_checked(finding, mended.get(id(finding)), fix) for finding in findings), *problems]
+
+
+def _failed(what: str, error: ChembenchError | OSError) -> Check:
+    """A check that could not be made to its end; the text of the error gives the way out."""
+    told = fault_of_machine(error) or error
+    return Check(what, "fail", " ".join(str(told).split()))
 
 
 def _progress(view: Sweep) -> Check:

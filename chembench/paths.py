@@ -15,9 +15,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from chembench.errors import ConfigError, DiskFullError
+from chembench.errors import ChembenchError, ConfigError, DataError, DiskFullError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_OF_THE_MACHINE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _PART = re.compile(r"\..+\.(?P<space>[0-9a-f]{8})\.(?P<pid>[0-9]+)\.[0-9a-f]{8}")
 
@@ -60,6 +61,19 @@ def full_disk_told(place: Path) -> Iterator[None]:
 def no_space_left(place: Path) -> DiskFullError:
     """The error for a full device."""
     return DiskFullError(f"no space left on the device that holds {place}; free some, then give the same command again")
+
+
+def fault_of_machine(error: BaseException) -> ChembenchError | None:
+    """``error`` in our words, where a disk or a right to use it is missing; none if it is something else."""
+    if not isinstance(error, OSError) or error.errno not in (*_NO_SPACE, *_OF_THE_MACHINE):
+        return None
+    place = Path(str(error.filename)) if error.filename else Path()
+    if is_disk_full(error):
+        return no_space_left(place)
+    return DataError(
+        f"chembench must be able to use '{place}', it is not: {error.strerror}; "
+        "make that possible, or name another folder, then give the same command again"
+    )
 
 
 @contextmanager

@@ -37,18 +37,26 @@ def run(argv: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except ChembenchError as error:
-        if is_debugging:
-            traceback.print_exc()
-        click.echo(str(error), err=True)
-        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo(f"interrupted; what is finished is kept. Go on with: {_command_line(arguments)}", err=True)
         return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the border of the program: what arrives here is a bug, and is told as one
+        return _told(error, arguments, is_debugging=is_debugging)
+    return status if isinstance(status, int) else 0
+
+
+def _told(error: Exception, arguments: Sequence[str], *, is_debugging: bool) -> int:
+    """Say what went wrong in one sentence where it was foreseen, else that it is a bug; the exit status."""
+    from chembench.paths import fault_of_machine
+
+    foreseen = error if isinstance(error, ChembenchError) else fault_of_machine(error)
+    if foreseen is None:
         _tell_bug(error, arguments, is_debugging=is_debugging)
         return EXIT_ERROR
-    return status if isinstance(status, int) else 0
+    if is_debugging:
+        traceback.print_exc()
+    click.echo(str(foreseen), err=True)
+    return foreseen.exit_code
 
 
 def _command_line(arguments: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -309,7 +310,7 @@ class Ledger:
         try:
             events = folded(paths, self.state) if paths.ledger.is_file() else iter(())
             self._end = max((offset for offset, _ in events), default=0)
-            self._file = paths.ledger.open("ab", buffering=0)
+            self._file = _opened(paths)
             self._file.truncate(self._end)
         except BaseException:
             self._lock.close()
@@ -353,6 +354,13 @@ class Ledger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _opened(paths: SweepPaths) -> FileIO:
+    try:
+        return paths.ledger.open("ab", buffering=0)
+    except OSError as error:
+        raise cannot_write(paths, error) from error
 
 
 def _make(folder: Path) -> None:

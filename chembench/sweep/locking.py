@@ -20,9 +20,13 @@ def take_lock(paths: SweepPaths) -> IO[str]:
 
     Raises:
         ConfigError: if another driver holds it.
+        DataError: if the sweep's folder cannot be written.
         DiskFullError: if no space is left to write down who holds it.
     """
-    lock = paths.lock.open("a+")
+    try:
+        lock = paths.lock.open("a+")
+    except OSError as error:
+        raise cannot_write(paths, error) from error
     _lock(paths, lock)
     try:
         lock.truncate(0)
@@ -74,6 +78,6 @@ def cannot_write(paths: SweepPaths, error: OSError) -> ChembenchError:
             f"free some space, or chembench gc; then {resume_command(as_written(paths.root))}"
         )
     return DataError(
-        f"every event of a sweep must be written down, {paths.ledger} cannot be: {error.strerror}; "
+        f"every event of a sweep must be written down, {error.filename or paths.ledger} cannot be: {error.strerror}; "
         f"make it writable, then {resume_command(as_written(paths.root))}"
     )

@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import re
 import sys
@@ -7,7 +8,7 @@ import pytest
 from kept_sweeps import SPACE, begun, carried_out
 from sweep_fakes import engine_on, paths_in
 
-from chembench import doctor
+from chembench import doctor, upkeep
 
 
 def test_a_requirement_that_fits_is_ok():
@@ -151,6 +152,20 @@ def test_with_fix_nothing_is_mended_while_a_driver_works(torn):
         checks = doctor.check_sweep(str(torn.root), torn.root.parent, fix=True)
     assert [(check.name, check.state) for check in checks] == [("sweep", "ok"), ("lock", "ok")]
     assert checks[1].way_out == "nothing is mended meanwhile"
+
+
+def test_what_cannot_be_mended_is_told_beside_what_was_found(torn, monkeypatch):
+    def read_only(paths, findings):
+        raise OSError(errno.EROFS, "Read-only file system", str(paths.ledger))
+
+    monkeypatch.setattr(upkeep, "mend", read_only)
+    checks = doctor.check_sweep(str(torn.root), torn.root.parent, fix=True)
+    assert [(check.name, check.state) for check in checks] == [
+        ("sweep", "ok"), ("ledger", "warn"), ("items", "warn"), ("journal", "warn"), ("mlflow", "warn"),
+        ("mending", "fail"),
+    ]  # fmt: skip
+    assert checks[-1].found.startswith(f"chembench must be able to use '{torn.ledger}', it is not: Read-only file")
+    assert checks[-1].way_out == ""
 
 
 def test_a_damaged_ledger_fails(torn):

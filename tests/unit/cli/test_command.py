@@ -1,6 +1,8 @@
 """The command itself: its verbs and options, usage, errors, bugs and interrupts."""
 
+import errno
 import json
+import os
 import re
 import shlex
 import signal
@@ -210,6 +212,26 @@ def test_our_errors_are_told_as_they_are(error, code, capsys, monkeypatch):
     monkeypatch.setattr(api, "spaces", fail_with(error))
     assert cli.run(["spaces"]) == code
     assert capsys.readouterr() == ("", "first\nsecond\n")
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO])
+def test_a_place_that_cannot_be_used_is_no_bug(number, capsys, monkeypatch):
+    monkeypatch.setattr(api, "spaces", fail_with(OSError(number, os.strerror(number), "/there")))
+    assert cli.run(["spaces"]) == 1
+    told = f"chembench must be able to use '/there', it is not: {os.strerror(number)}; make that possible, or name"
+    assert capsys.readouterr().err.startswith(told)
+
+
+def test_a_full_disk_is_no_bug_wherever_it_is_met(capsys, monkeypatch):
+    monkeypatch.setattr(api, "spaces", fail_with(OSError(errno.ENOSPC, "No space left on device", "/there")))
+    assert cli.run(["spaces"]) == 4
+    assert capsys.readouterr().err.startswith("no space left on the device that holds /there; free some")
+
+
+def test_a_file_that_is_missing_is_a_bug(capsys, monkeypatch):
+    monkeypatch.setattr(api, "spaces", fail_with(FileNotFoundError(errno.ENOENT, "No such file", "/there")))
+    assert cli.run(["spaces"]) == 1
+    assert capsys.readouterr().err.startswith("this is a bug in chembench: FileNotFoundError")
 
 
 def test_a_bug_is_told_with_the_place_of_its_traceback(capsys, monkeypatch, tmp_path):

@@ -1,10 +1,12 @@
 """The ledger: append-only, one writer, whole or refused."""
 
+import errno
 import json
 import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -246,6 +248,22 @@ def test_a_sweep_at_rest_is_not_driven_meanwhile_and_nothing_is_written_to_it(wh
     whole.lock.unlink()
     with at_rest(whole):
         assert not whole.lock.exists()
+
+
+@pytest.mark.parametrize("name", ["driver.lock", "ledger.jsonl"])
+def test_a_sweep_that_cannot_be_written_is_told_and_stays_free(whole, name, monkeypatch):
+    as_ever = Path.open
+
+    def read_only(self, mode="r", *arguments, **options):
+        if self.name == name and "a" in mode:
+            raise OSError(errno.EROFS, "Read-only file system", str(self))
+        return as_ever(self, mode, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", read_only)
+        with pytest.raises(DataError, match=rf"{name} cannot be: Read-only file system; make it writable, then chemb"):
+            Ledger(whole)
+    Ledger(whole).close()
 
 
 def test_a_folder_without_a_sweep_says_how_to_start_one(tmp_path):
