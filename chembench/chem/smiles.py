@@ -37,6 +37,10 @@ def canonical_many(smiles: Sequence[str], processes: int = 1, progress: Progress
 def _canonical_chunk(smiles: list[str]) -> list[str | None]:
     from rdkit import Chem, rdBase
 
+    found: list[str | None] = []
     with rdBase.BlockLogs():
-        molecules = [Chem.MolFromSmiles(text) if len(text.split()) == 1 else None for text in smiles]
-        return [None if molecule is None else Chem.MolToSmiles(molecule) or None for molecule in molecules]
+        for text in smiles:
+            # one molecule in memory at a time: two thousand large ones take a hundred megabytes
+            molecule = Chem.MolFromSmiles(text) if len(text.split()) == 1 else None
+            found.append(None if molecule is None else Chem.MolToSmiles(molecule) or None)
+    return found

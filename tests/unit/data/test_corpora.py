@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,13 @@ def test_molecules_are_canonical_unique_and_divided(tmp_path, cache, molecules):
     assert len(train) == 71 and len(validation) == 10
     assert not set(train) & set(validation)
     assert "CCO" in {*train, *validation} and "OCC" not in {*train, *validation}
+
+
+def test_the_order_and_the_digest_are_frozen(tmp_path, cache, molecules):
+    corpus = corpus_of(tmp_path, cache, molecules)
+    assert corpus.digest == "50cf68810d67"
+    assert corpus.smiles("train", 0, 2) == ["CCCCCCCCCCCCc1ccccc1", "NNNNNNNNNNNNNNC1CCCC1O"]
+    assert corpus.smiles("validation", 0, 1) == ["CCCCCCCCCCCCCCCCCCCCCCCCCCC"]
 
 
 def test_digest_and_parts_depend_on_the_molecules_alone(tmp_path, molecules):
@@ -170,3 +178,31 @@ def test_a_prepared_corpus_is_found_when_its_download_was_deleted(tmp_path, cach
     assert pubchem.asked == []
     assert prepare_corpus(spec, CachePaths(tmp_path / "other"), tmp_path, data_dir=raw).digest == made.digest
     assert len(pubchem.asked) == 2
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from chembench.data.corpora import CorpusSpec, prepare_corpus
+from chembench.paths import CachePaths
+folder = Path(sys.argv[1])
+made = prepare_corpus(CorpusSpec(files=("a.smi",), validation=1000), CachePaths(folder / "cache"), folder)
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(made.train, peak.split()[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux alone tells the peak of one process")
+def test_memory_does_not_grow_with_the_corpus(tmp_path):
+    lines = [f"{'C' * a}N{'C' * b}O{'C' * c}" for a in range(1, 37) for b in range(1, 37) for c in range(1, 37)]
+    random.Random(0).shuffle(lines)
+    peaks = {}
+    for rows in (5_000, 45_000):
+        folder = tmp_path / str(rows)
+        folder.mkdir()
+        (folder / "a.smi").write_text("\n".join(lines[:rows]))
+        done = subprocess.run([sys.executable, "-c", PEAK, folder], check=True, capture_output=True, text=True)
+        molecules, peaks[rows] = map(int, done.stdout.split())
+        assert molecules == rows - 1000
+    assert peaks[45_000] - peaks[5_000] < 8 * 1024
