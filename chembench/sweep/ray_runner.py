@@ -5,6 +5,7 @@ What was measured before it was built so is in docs/experiments/ray_tune_actors.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -18,12 +19,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from chembench.errors import RunError
-from chembench.paths import RunPaths
+from chembench.paths import RunPaths, fault_of_machine
 from chembench.specs import Kind, Outcome, Work
 from chembench.sweep.plugin import Engine, read_outcome
 from chembench.sweep.ray_room import Nodes, Patience, Room
 from chembench.sweep.ray_worker import UNWRITTEN, trainable
-from chembench.sweep.running import Desk, RunnerOptions, check_fits, desk, no_ray, no_token
+from chembench.sweep.running import Desk, RunnerOptions, check_fits, desk, no_ray, no_token, not_started
 from chembench.sweep.space import ResourceShape
 
 MANY = 1_000_000
@@ -72,34 +73,44 @@ def run_with_ray(engine: Engine, options: RunnerOptions, on_change: Callable[[],
 
 @contextlib.contextmanager
 def _cluster(options: RunnerOptions) -> Iterator[None]:
-    """Ray, started here or joined; shut down afterwards."""
+    """Ray, started here or joined; shut down afterwards, also where it did not come up."""
     import ray
-    from ray.exceptions import AuthenticationError
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # causes are ours to tell
-    temp_dir = None
     arguments: dict[str, Any] = {"address": options.ray_address, "log_to_driver": False, "logging_level": logging.ERROR}
+    temp_dir = None
     if options.ray_address == "local":
         temp_dir = tempfile.mkdtemp(prefix="chembench_ray_")  # short: a socket's path has at most 107 characters
+        # processes of a Ray that did not come up are ended by its own hook, which runs before this one
+        atexit.register(shutil.rmtree, temp_dir, ignore_errors=True)
         cpus = len(os.sched_getaffinity(0))
         arguments |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": temp_dir}
     handler = signal.getsignal(signal.SIGTERM)
     with contextlib.redirect_stdout(sys.stderr):  # the raylet's messages about dead workers go to stdout
         try:
-            with _without_sigterm():
-                ray.init(**arguments)
-                _handle_sigterm(handler)  # ray.init puts one of its own
-        except ConnectionError as error:
-            raise no_ray(options.ray_address) from error
-        except AuthenticationError as error:
-            raise no_token(error.message) from error
-        try:
+            _start(arguments, handler)
             yield
         finally:
             ray.shutdown()
             _handle_sigterm(handler)  # ray.shutdown leaves the system's own
             if temp_dir is not None:
                 shutil.rmtree(temp_dir, ignore_errors=True)
+
+
+def _start(arguments: dict[str, Any], handler: Any) -> None:
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    try:
+        with _without_sigterm():
+            ray.init(**arguments)
+            _handle_sigterm(handler)  # ray.init puts one of its own
+    except ConnectionError as error:
+        raise no_ray(arguments["address"]) from error
+    except AuthenticationError as error:
+        raise no_token(error.message) from error
+    except Exception as error:
+        raise fault_of_machine(error) or not_started(arguments["address"], error) from error
 
 
 @contextlib.contextmanager

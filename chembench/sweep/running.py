@@ -215,3 +215,14 @@ def no_token(reason: str) -> ConfigError:
         f"ray must find a token where RAY_AUTH_MODE says so, it does not ({reason}); set RAY_AUTH_TOKEN to the "
         "cluster's, or RAY_AUTH_TOKEN_PATH to a file that holds it"
     )
+
+
+def not_started(ray_address: str, error: Exception) -> RunError:
+    """The error for a Ray that failed while it was started, or joined."""
+    where = "on this machine" if ray_address == "local" else f"with the cluster at '{ray_address}'"
+    reason = " ".join(str(error).split()).rstrip(".")
+    return RunError(
+        f"ray must come up {where}, it did not ({type(error).__name__}: {reason}); what is finished is kept: "
+        "give the same command again when the machine has more to spare, or with --runner serial",
+        "worker-lost",
+    )

@@ -1,0 +1,74 @@
+"""Ray as it is started and joined, with a stand-in for Ray itself."""
+
+import signal
+import sys
+import tempfile
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from chembench.errors import ConfigError, DiskFullError, RunError
+from chembench.sweep import ray_runner
+from chembench.sweep.running import RunnerOptions
+
+
+class AuthenticationError(Exception):
+    message = "no token"
+
+
+@pytest.fixture
+def start(monkeypatch, tmp_path):
+    """Starts Ray, whose ``init`` does what it is told; gives what was called."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    called, ray = [], ModuleType("ray")
+    ray.shutdown = lambda: called.append("shutdown")
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    exceptions = SimpleNamespace(AuthenticationError=AuthenticationError)
+    monkeypatch.setitem(sys.modules, "ray.exceptions", exceptions)
+
+    def start(init, within=lambda: None, **options):
+        ray.init = lambda **arguments: (called.append("init"), init())
+        with ray_runner._cluster(RunnerOptions(**options)):
+            within()
+
+    start.called = called
+    return start
+
+
+def failing(error):
+    def init():
+        raise error
+
+    return init
+
+
+STARTUP = "The current node timed out during startup. This could\nhappen because some of the raylet failed."
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "kind", "told"),
+    [
+        ("local", Exception(STARTUP), RunError, r"ray must come up on this machine, it did not \(Exception: "
+         r"The current node timed out during startup\. This could .* failed\); what is finished is kept: give the same"),
+        ("auto", RuntimeError("version mismatch"), RunError, r"the cluster at 'auto', it did not \(Runtime"),
+        ("local", OSError(28, "No space left on device", "/tmp/x"), DiskFullError, "no space left on the device that"),
+        ("auto", ConnectionError("no"), ConfigError, "ray must let this machine in at 'auto'"),
+        ("auto", AuthenticationError(), ConfigError, r"ray must find a token .* \(no token\)"),
+    ],
+)  # fmt: skip
+def test_a_ray_that_does_not_come_up_is_told_in_one_sentence_and_leaves_nothing(
+    start, tmp_path, address, error, kind, told
+):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(kind, match=told) as caught:
+        start(failing(error), ray_address=address)
+    assert "\n" not in str(caught.value)
+    assert start.called == ["init", "shutdown"]
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_ray_that_is_ended_by_a_second_signal_leaves_nothing(start, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        start(lambda: None, failing(KeyboardInterrupt()))
+    assert start.called == ["init", "shutdown"] and list(tmp_path.iterdir()) == []
