@@ -129,6 +129,7 @@ def _options(settings: Drive, view: View, stopping: Stopping, exchange: Exchange
         say=view.warn,
         stopping=stopping,
         folders=(settings.paths.root, places.cache.root),
+        log=settings.paths.log / "ray.log",
         exchange=exchange,
     )
 

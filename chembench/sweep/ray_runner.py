@@ -86,7 +86,7 @@ def _cluster(options: RunnerOptions) -> Iterator[None]:
         cpus = len(os.sched_getaffinity(0))
         arguments |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": temp_dir}
     handler = signal.getsignal(signal.SIGTERM)
-    with contextlib.redirect_stdout(sys.stderr):  # the raylet's messages about dead workers go to stdout
+    with _apart(options.log):
         try:
             _start(arguments, handler)
             yield
@@ -95,6 +95,23 @@ def _cluster(options: RunnerOptions) -> Iterator[None]:
             _handle_sigterm(handler)  # ray.shutdown leaves the system's own
             if temp_dir is not None:
                 shutil.rmtree(temp_dir, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _apart(log: Path | None) -> Iterator[None]:
+    """What Ray prints of workers that died goes into a file, not between the lines of a sweep or into its output."""
+    if log is None:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    file = log.open("a", buffering=1)
+    try:
+        with contextlib.redirect_stdout(file):
+            yield
+    finally:
+        with contextlib.suppress(OSError):  # lines that a full disk did not take
+            file.close()
 
 
 def _start(arguments: dict[str, Any], handler: Any) -> None:

@@ -40,6 +40,8 @@ class RunnerOptions:
     """How it ends before its time."""
     folders: tuple[Path, ...] = ()
     """What the sweep writes to; nothing is handed out while one of them has no space left."""
+    log: Path | None = None
+    """File for what Ray prints; none: standard error."""
     exchange: Exchange | None = None
     """By which workers elsewhere get what they read and give what they leave; none: they see the driver's folders."""
 

@@ -3,6 +3,7 @@
 import signal
 import sys
 import tempfile
+from functools import partial
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -49,7 +50,7 @@ STARTUP = "The current node timed out during startup. This could\nhappen because
     ("address", "error", "kind", "told"),
     [
         ("local", Exception(STARTUP), RunError, r"ray must come up on this machine, it did not \(Exception: "
-         r"The current node timed out during startup\. This could .* failed\); what is finished is kept: give the same"),
+         r"The current node timed out during startup\. .* failed\); what is finished is kept: give the same"),
         ("auto", RuntimeError("version mismatch"), RunError, r"the cluster at 'auto', it did not \(Runtime"),
         ("local", OSError(28, "No space left on device", "/tmp/x"), DiskFullError, "no space left on the device that"),
         ("auto", ConnectionError("no"), ConfigError, "ray must let this machine in at 'auto'"),
@@ -72,3 +73,13 @@ def test_a_ray_that_is_ended_by_a_second_signal_leaves_nothing(start, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         start(lambda: None, failing(KeyboardInterrupt()))
     assert start.called == ["init", "shutdown"] and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_what_ray_prints_is_never_output_and_stands_in_the_sweeps_log(start, tmp_path, capsys, is_kept):
+    log = tmp_path / "logs" / "ray.log"
+    for worker in (1, 2):
+        start(lambda: None, partial(print, f"(raylet) worker {worker} died"), log=log if is_kept else None)
+    told = "(raylet) worker 1 died\n(raylet) worker 2 died\n"
+    assert capsys.readouterr() == ("", "" if is_kept else told)
+    assert not is_kept or log.read_text() == told
