@@ -102,6 +102,7 @@ def measured(file: Path | None, count: int, scratch: Path, check: bool) -> dict[
             [sys.executable, __file__, "--prepare", name], check=True, stdout=subprocess.PIPE, text=True
         )
         found: dict[str, Any] = json.loads(done.stdout)
+        click.echo(f"{count:,} lines: {found}", err=True)
         if check:
             (train,) = (folder / "cache").rglob("train.smi")
             lines = (train.read_text() + train.with_name("validation.smi").read_text()).splitlines()
