@@ -5,10 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from chembench import driver
 from chembench.driver import drive, going_on
 from chembench.errors import ConfigError
-from chembench.header import Places, write_header
-from chembench.paths import SweepPaths, as_written
+from chembench.header import Places, space_of, write_header
+from chembench.paths import CachePaths, SweepPaths, as_written
+from chembench.register import register, registered
 from chembench.sweep.ledger import Ledger, read_state
 from chembench.sweep.reading import read_space
 from chembench.sweep.shard import Shard
@@ -59,6 +61,19 @@ def test_another_sweep_is_refused_although_this_one_is_finished(begun, settings,
     assert sorted(path.name for path in begun.root.iterdir()) == [
         "driver.lock", "environment.json", "ledger.jsonl", "space.toml",
     ]  # fmt: skip
+
+
+def test_a_finished_sweep_that_was_renamed_is_noted_where_it_lies_when_it_is_resumed(begun, tmp_path, monkeypatch):
+    monkeypatch.setattr(driver, "write_boards", lambda paths: None)
+    cache = CachePaths(tmp_path / "cache")
+    with Ledger(begun) as ledger:
+        places = PLACES.model_copy(update={"cache_dir": str(cache.root)})
+        write_header(ledger, space_of(ledger.state), NOTHING_PREPARED, places, Shard(2, 3), ())
+        ledger.append({"event": "finished"})
+    register(cache, begun)
+    renamed = SweepPaths(begun.root.rename(begun.root.with_name("renamed")))
+    drive(dataclasses.replace(going_on(renamed, read_state(renamed)), show_progress=False))
+    assert {use.name: use.is_gone for use in registered(cache)} == {"part": True, "renamed": False}
 
 
 def test_a_folder_is_written_as_a_person_would(tmp_path, monkeypatch):
