@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
-from chembench.data.catalog import TASKS, TaskDef
+from chembench.data.catalog import CORPORA, TASKS, TaskDef
 
 OWN = {"name": "mine", "kind": "regression", "targets": ["y"], "file": "mine.csv"}
 
@@ -40,3 +42,11 @@ def test_a_definition_comes_back_from_its_own_values():
 def test_mistakes_are_told(change, text):
     with pytest.raises(ValidationError, match=text):
         TaskDef(**{**OWN, **change})
+
+
+def test_the_docs_name_every_corpus_and_its_address():
+    text = (Path(__file__).parents[3] / "docs" / "corpora.md").read_text()
+    for name, corpus in CORPORA.items():
+        assert f"`{name}`" in text and corpus.note
+    for corpus in (CORPORA["pubchem"], CORPORA["zinc"]):
+        assert all(f"`{file.url}`" in text for file in corpus.files)
