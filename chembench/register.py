@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chembench.config import digest_of
 from chembench.errors import ConfigError, DataError
-from chembench.paths import CachePaths, SweepPaths, read_json, write_json
+from chembench.paths import CachePaths, SweepPaths, full_disk_told, is_disk_full, read_json, write_json
 from chembench.specs import PretrainSpec
 from chembench.sweep.ledger import SweepState, read_state
 from chembench.sweep.locking import at_rest
@@ -27,13 +29,44 @@ def register(cache: CachePaths, paths: SweepPaths) -> None:
     """
     host, folder = platform.node(), str(paths.root.resolve())
     file = cache.register / f"{digest_of([host, folder])}.json"
-    try:
+    with registering(cache):
         write_json(file, {"sweep": paths.root.name, "folder": folder, "host": host, "at": time.time()})
-    except OSError as error:
-        raise ConfigError(
-            f"a sweep notes itself in its cache, {cache.register} cannot be written: {error.strerror}; "
-            "make it writable, or choose another with --cache-dir"
-        ) from error
+
+
+@contextmanager
+def registering(cache: CachePaths) -> Iterator[None]:
+    """Within the block no other process notes a sweep in ``cache``, so what none uses now is used by none.
+
+    Raises:
+        ConfigError: if the cache cannot be written.
+        DiskFullError: if no space is left there.
+    """
+    with full_disk_told(cache.register), ExitStack() as stack:
+        try:
+            cache.register.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((cache.register / ".lock").open("a"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            raise ConfigError(
+                f"a sweep notes itself in its cache, {cache.register} cannot be written: {error.strerror}; "
+                "make it writable, or choose another with --cache-dir"
+            ) from error
+        yield
+
+
+def stamp_of(cache: CachePaths) -> list[tuple[str, int, int]]:
+    """Another one whenever a sweep of ``cache`` begins, goes on or writes an event."""
+    return [(file.name, file.stat().st_mtime_ns, _events_size(file)) for file in sorted(cache.register.glob("*.json"))]
+
+
+def _events_size(record: Path) -> int:
+    """Bytes of the ledger of a noted sweep; -1 where there is none to be seen."""
+    try:
+        return SweepPaths(Path(read_json(record)["folder"])).ledger.stat().st_size
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1
 
 
 def register_merged(target: SweepPaths, sources: Iterable[SweepPaths]) -> None:
@@ -121,11 +154,16 @@ def needs_of(state: SweepState) -> Needs:
     return needs
 
 
-def use_of(paths: SweepPaths) -> Use:
-    """What the sweep in a folder uses, as its ledger stands now."""
+def use_of(paths: SweepPaths, is_held: bool = False) -> Use:
+    """What the sweep in a folder uses, as its ledger stands now.
+
+    Args:
+        paths: the folder.
+        is_held: the caller itself keeps every driver away from it.
+    """
     use = Use(paths)
     try:
-        use.at_work = not is_at_rest(paths)
+        use.at_work = not (is_held or is_at_rest(paths))
         use.state = read_state(paths)
         use.needs = needs_of(use.state)
     except ConfigError:  # no ledger: it has not begun
@@ -137,28 +175,29 @@ def use_of(paths: SweepPaths) -> Use:
     return use
 
 
-def registered(cache: CachePaths, but: SweepPaths | None = None) -> Iterator[Use]:
+def registered(cache: CachePaths, but: SweepPaths | None = None, held: Collection[SweepPaths] = ()) -> Iterator[Use]:
     """Every sweep that was noted to use ``cache``, also where its folder is gone or on another machine.
 
     Args:
         cache: the cache.
         but: a sweep that is left out, and not read.
+        held: sweeps that the caller itself keeps every driver away from.
     """
     for file in sorted(cache.register.glob("*.json")):
         try:
             record = read_json(file)
             if but is not None and record["folder"] == str(but.root.resolve()):
                 continue
-            use = _noted(SweepPaths(Path(record["folder"])), str(record["host"]), file)
+            use = _noted(SweepPaths(Path(record["folder"])), str(record["host"]), file, held)
         except (OSError, ValueError, KeyError, TypeError) as error:
             use = Use(SweepPaths(file), unknown=f"'{file}' must name a sweep, it does not ({error!r}); delete it")
         use.record = file
         yield use
 
 
-def _noted(paths: SweepPaths, host: str, file: Path) -> Use:
+def _noted(paths: SweepPaths, host: str, file: Path, held: Collection[SweepPaths]) -> Use:
     if paths.root.is_dir():
-        return use_of(paths)
+        return use_of(paths, paths in held)
     if host == platform.node():
         return Use(paths, is_gone=True)
     text = f"sweep '{paths.root.name}' of machine {host} may use it; delete {file} if that is gone"

@@ -18,7 +18,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +37,7 @@ from chembench.holdings import (
     sweep_things,
 )
 from chembench.paths import CachePaths, RunPaths, SweepPaths, builder_of, part_beside, process_space, read_json
-from chembench.register import Use, registered, use_of
+from chembench.register import Use, registered, registering, stamp_of, use_of
 from chembench.sweep.ledger import ItemRecord
 from chembench.sweep.locking import at_rest
 
@@ -67,6 +67,10 @@ class Plan:
     entries: tuple[Entry, ...]
     keep_bytes: int | None
     """What may be left; none: everything that may go goes."""
+    cache: CachePaths | None = None
+    """What it was made for; none where a driver makes it for itself, see `keeper`."""
+    sweeps: tuple[SweepPaths, ...] = ()
+    """The sweeps that were named."""
     at_rest: tuple[SweepPaths, ...] = ()
     """Sweeps that no driver may work on while it is carried out."""
 
@@ -97,17 +101,23 @@ class Plan:
         )
 
 
-def plan_gc(cache: CachePaths, sweeps: Sequence[SweepPaths] = (), keep_bytes: int | None = None) -> Plan:
+def plan_gc(
+    cache: CachePaths,
+    sweeps: Sequence[SweepPaths] = (),
+    keep_bytes: int | None = None,
+    held: Collection[SweepPaths] = (),
+) -> Plan:
     """What `collect` would delete; nothing is deleted yet.
 
     Args:
         cache: the cache that the sweeps share.
         sweeps: the sweeps to collect from, and the checkpoints they use; none: all that use ``cache``, and the cache.
         keep_bytes: delete no more than is needed to stay below this; none: everything that may go.
+        held: sweeps that the caller itself keeps every driver away from.
     """
-    uses = list(registered(cache))
+    uses = list(registered(cache, held=held))
     known = {use.paths.root.resolve() for use in uses}
-    uses += [use_of(paths) for paths in sweeps if paths.root.resolve() not in known]
+    uses += [use_of(paths, paths in held) for paths in sweeps if paths.root.resolve() not in known]
     wanted = {paths.root.resolve() for paths in sweeps}
     chosen = [use for use in uses if not wanted or use.paths.root.resolve() in wanted]
     own = [use for use in chosen if use.is_open]
@@ -117,7 +127,7 @@ def plan_gc(cache: CachePaths, sweeps: Sequence[SweepPaths] = (), keep_bytes: in
     in_cache = checkpoints(cache, referred) if wanted else [*cache_parts(cache), *cache_things(cache)]
     entries += [_judged_in_cache(thing, own, others) for thing in in_cache]
     entries += _gone_entries(uses) if not wanted else []
-    return Plan(bounded(entries, keep_bytes), keep_bytes, tuple(use.paths for use in own))
+    return Plan(bounded(entries, keep_bytes), keep_bytes, cache, tuple(sweeps), tuple(use.paths for use in own))
 
 
 def bounded(entries: Iterable[Entry], keep_bytes: int | None) -> tuple[Entry, ...]:
@@ -133,18 +143,32 @@ def bounded(entries: Iterable[Entry], keep_bytes: int | None) -> tuple[Entry, ..
     return tuple(decided)
 
 
-def collect(plan: Plan) -> int:
-    """Delete what ``plan`` says; how many bytes that were.
+def collect(plan: Plan) -> Plan:
+    """Delete what ``plan`` says and what may still go when its turn comes.
+
+    No driver can take its sweeps up meanwhile. Others may begin or go on at any moment; where one did, everything is
+    judged again before the next deletion.
+
+    Returns:
+        What was deleted and what was left.
 
     Raises:
         ConfigError: if a driver began to work on one of its sweeps meanwhile, or something cannot be deleted.
     """
+    assert plan.cache is not None, "a driver deletes by itself"
+    seen, now, done = None, dict[Path, Entry](), []
     with ExitStack() as stack:
         for paths in plan.at_rest:
             stack.enter_context(at_rest(paths))
         for entry in plan.goes:
-            delete(entry.path)
-    return plan.freed
+            with registering(plan.cache):
+                if (stamp := stamp_of(plan.cache)) != seen:
+                    again = plan_gc(plan.cache, plan.sweeps, plan.keep_bytes, plan.at_rest)
+                    seen, now = stamp, {found.path: found for found in again.entries}
+                done.append(now.get(entry.path, replace(entry, bytes=0, goes=False, why="somebody else deleted it")))
+                if done[-1].goes:
+                    delete(entry.path)
+    return replace(plan, entries=(*done, *(entry for entry in plan.entries if not entry.goes)))
 
 
 def clear_parts(cache: CachePaths, paths: SweepPaths) -> int:

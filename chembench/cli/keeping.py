@@ -84,7 +84,7 @@ def gc(sweep: str | None, out: Path, cache_dir: Path | None, keep: str | None, d
     if plan.warning:
         click.echo(f"warning: {plan.warning}", err=True)
     if not dry_run:
-        retention.collect(plan)
+        plan = retention.collect(plan)
     if form == "table":
         click.echo(retention.summary(plan, is_done=not dry_run))
 

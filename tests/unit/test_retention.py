@@ -1,5 +1,6 @@
 """What is deleted and what never is; on real folders, by the ledgers of real sweeps."""
 
+import fcntl
 import os
 import platform
 import shutil
@@ -105,7 +106,7 @@ def test_no_more_goes_than_the_bound_needs(held, cache, keep, gone):
     held_now = plan_gc(cache).left + plan_gc(cache).freed
     plan = plan_gc(cache, keep_bytes=max(0, held_now + keep))
     assert [entry.what for entry in plan.goes] == ["state", "model", "checkpoint"][:gone]
-    assert collect(plan) == plan.freed
+    assert collect(plan).freed == plan.freed
     assert plan_gc(cache, keep_bytes=max(0, held_now + keep)).goes == ()
 
 
@@ -223,6 +224,71 @@ def test_a_driver_that_began_after_the_plan_was_made_is_respected(held, cache):
     assert not cache.pretrained(checkpoint).exists()
 
 
+def test_what_another_sweep_uses_since_the_plan_was_made_stays(held, cache):
+    one = held("one")
+    shared, own = one.pretrain(0), one.pretrain(1)
+    one.confirm("best", None, 0.1)
+    one.close()
+    inputs = inputs_in(cache, "-new")
+    plan = plan_gc(cache)
+    assert {*inputs.values(), cache.pretrained(shared), cache.pretrained(own)} == set(going(plan))
+    two = held("two")
+    two.pretrain(0, None)
+    winner = two.confirm("better", shared, 0.05)
+    two._tell(event="sweep", name="two", space_digest="s", header={"inputs": {"corpus": inputs["corpora"].name}})
+    two.close()
+    done = collect(plan)
+    assert why(done, cache.pretrained(shared)) == (False, "of the model that is winner of t (sweep 'two')")
+    assert two.paths.run(winner, 1).model.is_dir() and cache.pretrained(shared).is_dir()
+    assert inputs["corpora"].is_dir() and not inputs["tasks"].exists() and not cache.pretrained(own).exists()
+    assert done.freed == plan.freed - 50 - 1000 and done.left >= plan.left
+
+
+def test_what_a_sweep_uses_that_begins_while_others_are_collected_stays(held, cache, monkeypatch):
+    one = held("one")
+    first, second = one.pretrain(0, 2000), one.pretrain(1, 1000)
+    one.close()
+    turns = []
+
+    def slowly(where):
+        turns.append(where)
+        if len(turns) == 2:
+            held("two").pretrain(1, None)
+        return registering(where)
+
+    registering = retention.registering
+    monkeypatch.setattr(retention, "registering", slowly)
+    done = collect(plan_gc(cache))
+    assert not cache.pretrained(first).exists() and cache.pretrained(second).is_dir()
+    assert why(done, cache.pretrained(second)) == (False, "sweep 'two' uses it")
+    assert retention.summary(done, is_done=True).startswith("deleted 1 thing, 2 kB; ")
+
+
+def test_what_somebody_else_deleted_meanwhile_is_not_counted(held, cache):
+    sweep = held()
+    checkpoint = sweep.pretrain()
+    sweep.close()
+    plan = plan_gc(cache)
+    retention.delete(cache.pretrained(checkpoint))
+    done = collect(plan)
+    assert (why(done, cache.pretrained(checkpoint)), done.freed) == ((False, "somebody else deleted it"), 0)
+
+
+def test_nobody_is_noted_between_the_last_look_and_the_deletion(held, cache, monkeypatch):
+    sweep = held()
+    sweep.pretrain()
+    sweep.close()
+    looked = []
+
+    def look(path):
+        with (cache.register / ".lock").open() as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        looked.append(path)
+
+    monkeypatch.setattr(retention, "delete", look)
+    assert looked == going(collect(plan_gc(cache))) != []
+
+
 def test_what_another_sweep_uses_stays_when_one_sweep_is_collected(held, cache):
     one, two = held("one"), held("two")
     shared, own = one.pretrain(0), one.pretrain(1)
@@ -256,7 +322,7 @@ def test_a_sweep_whose_folder_was_deleted_keeps_nothing(held, cache):
     sweep.close()
     sweep.paths.root.rename(sweep.paths.root.with_name("moved away"))
     inputs = inputs_in(cache)
-    (record,) = cache.register.iterdir()
+    (record,) = cache.register.glob("*.json")
     plan = plan_gc(cache)
     assert why(plan, cache.pretrained(checkpoint)) == (True, "no registered sweep uses it")
     assert why(plan, record) == (True, "the folder of sweep 'one' is gone")
@@ -310,7 +376,7 @@ def test_a_sweep_on_a_machine_that_is_not_seen_from_here_keeps_everything(held, 
     sweep = held()
     checkpoint = sweep.pretrain()
     sweep.close()
-    (record,) = cache.register.iterdir()
+    (record,) = cache.register.glob("*.json")
     write_json(record, read_json(record) | {"host": "far-away", "folder": "/on/far/away"})
     inputs = inputs_in(cache)
     plan = plan_gc(cache)
@@ -394,7 +460,7 @@ def test_a_sweep_that_was_never_registered_is_collected_when_it_is_named(held, c
     sweep = held()
     checkpoint = sweep.pretrain()
     sweep.close()
-    for record in cache.register.iterdir():
+    for record in cache.register.glob("*.json"):
         record.unlink()
     assert going(plan_gc(cache, [sweep.paths])) == [cache.pretrained(checkpoint)]
 
@@ -545,7 +611,7 @@ def test_a_sweep_is_registered_once_however_often_it_goes_on(cache, tmp_path):
     paths.root.mkdir()
     register(cache, paths)
     register(cache, paths)
-    (record,) = cache.register.iterdir()
+    (record,) = cache.register.glob("*.json")
     assert read_json(record)["folder"] == str(paths.root) and read_json(record)["host"] == platform.node()
     assert [use.paths for use in registered(cache)] == [paths]
 
