@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from chembench.specs import Inputs, TrialSpec
 from chembench.training.attempt import Attempt, State
 from chembench.training.candidates import Candidates
 from chembench.training.device import CPU, Device, generator_states, restore_generators, seeded, threads_set
+from chembench.training.features import FeatureKey
 from chembench.training.loop import (
     ElementLoss,
     Lesson,
@@ -168,6 +169,8 @@ class _Fit:
     report: Report
     attempt: Attempt
     candidates: Candidates
+    split: str
+    """Folder of the rows."""
     train: TaskPart
     valid: TaskPart
     scaling: Scaling
@@ -197,7 +200,7 @@ class _Fit:
         scaling = Scaling.of(spec.task_kind, labels_NM)
         loss = task_loss(spec, labels_NM, device)
         micro, candidates = MicroBatches(device, attempt.measured), Candidates.of(spec, inputs, device)
-        parts = (train, valid, scaling, scaling.applied(labels_NM), loss)
+        parts = (inputs.split, train, valid, scaling, scaling.applied(labels_NM), loss)
         fit = cls(spec, micro, report, attempt, candidates, *parts)
         fit._scored(np.zeros(valid.rows.labels_NM.shape))  # an undefined objective is told before anything is trained
         return fit
@@ -232,9 +235,7 @@ class _Fit:
         self.steps_before += going.stepper.steps_done
 
     def _begin_candidate(self, number: int, model: FinetuneModel) -> _Going:
-        train, valid = (
-            source_of(model, part.tokens, self.spec.precision, self.micro) for part in (self.train, self.valid)
-        )
+        train, valid = self._source(number, model, "train"), self._source(number, model, "valid")
         if train.features_NF is not None:
             model.learn_scale(train.features_NF)
         recipe = self.spec.finetune
@@ -253,6 +254,11 @@ class _Fit:
             self.loss,
         )
         return _Going(number, model, train, valid, Stepper(model.trainable_parameters(), settings, lesson, self.micro))
+
+    def _source(self, number: int, model: FinetuneModel, part: Literal["train", "valid"]) -> Source:
+        key = FeatureKey.of(self.spec, self.split, part, self.candidates.weights_file(number), self.micro)
+        tokens = self.train.tokens if part == "train" else self.valid.tokens
+        return source_of(model, tokens, self.spec.precision, self.micro, key)
 
     @property
     def _steps_per_epoch(self) -> int:

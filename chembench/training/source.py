@@ -18,6 +18,7 @@ from chembench.errors import RunError
 from chembench.models.heads import FinetuneModel
 from chembench.specs import Precision
 from chembench.training.device import precision_set
+from chembench.training.features import KEPT, FeatureKey
 from chembench.training.loop import as_batch
 from chembench.training.memory import MicroBatches
 from chembench.training.tokenised import TokenRows
@@ -64,8 +65,17 @@ class Source:
         return features_NF
 
 
-def source_of(model: FinetuneModel, tokens: TokenRows, precision: Precision, micro: MicroBatches) -> Source:
+def source_of(
+    model: FinetuneModel, tokens: TokenRows, precision: Precision, micro: MicroBatches, key: FeatureKey | None = None
+) -> Source:
     """The molecules of a part; where the backbone is frozen, their features are computed here and never again.
+
+    Args:
+        model: which takes them.
+        tokens: of the molecules.
+        precision: of forward passes.
+        micro: how much goes through the model at once.
+        key: under which features are shared with other trials of this process; none: they are not.
 
     Raises:
         RunError: with cause ``oom`` if memory does not hold even small micro-batches.
@@ -73,8 +83,13 @@ def source_of(model: FinetuneModel, tokens: TokenRows, precision: Precision, mic
     source = Source(model, micro, precision, tokens, tokens.lengths_N)
     if not model.frozen:
         return source
-    model.eval()
-    features_NF = micro.run(np.arange(len(tokens)), tokens.lengths_N, source.all_features)
+    features_NF = KEPT.get(key) if key is not None else None
+    if features_NF is None:
+        model.eval()
+        packing = micro.packing
+        features_NF = micro.run(np.arange(len(tokens)), tokens.lengths_N, source.all_features)
+        if key is not None and micro.packing == packing:  # other micro-batches would be other sums
+            KEPT.keep(key, features_NF)
     return replace(source, lengths_N=np.ones(len(tokens), np.int64), features_NF=features_NF)
 
 

@@ -5,8 +5,11 @@ import torch
 from chembench.errors import ConfigError, DataError, RunError
 from chembench.metrics import objective, scores
 from chembench.models.base import tensors_to_save
+from chembench.training.device import CPU
+from chembench.training.features import KEPT, KeptFeatures
 from chembench.training.finetune import finetune
 from chembench.training.pretrain import pretrain
+from chembench.training.source import Source, all_outputs, source_of
 from chembench.training.targets import Scaling, known_labels
 
 
@@ -126,9 +129,7 @@ def test_the_best_epoch_is_restored(world, regression):
     best = int(fit.metrics["best_epoch"])
     assert best < 6 and states[best - 1] == min(states)
     (valid, _) = fit.predictions
-    from chembench.training.device import CPU
     from chembench.training.memory import MicroBatches
-    from chembench.training.source import all_outputs, source_of
     from chembench.training.tokenised import load_part
 
     part = load_part(inputs.split, spec.data, "valid", inputs.tokenizer, spec.model, spec.tokenizer)
@@ -275,3 +276,70 @@ def test_unknown_labels_stay_unknown_or_become_zero(world):
     labels = np.array([[np.nan], [1.0]], np.float32)
     assert np.isnan(known_labels(world.trial_spec(), labels)[0, 0])
     assert known_labels(world.trial_spec(mask_missing=False), labels).tolist() == [[0.0], [1.0]]
+
+
+@pytest.mark.parametrize("method", ["linear_probe", "descriptor_probe"])
+def test_probes_of_one_process_share_the_features_of_a_frozen_backbone(world, regression, monkeypatch, method):
+    passes = []
+    real = Source.features
+    monkeypatch.setattr(Source, "features", lambda self, indices_B: passes.append(1) or real(self, indices_B))
+    inputs = regression[0]
+    recipes = [{"method": method, "learning_rate": rate} for rate in (1e-3, 3e-3)]
+    first, other = (world.trial_spec(recipe=recipe) for recipe in recipes)
+    KEPT.clear()
+    alone = finetune(other, inputs, quiet)
+    KEPT.clear()
+    passes.clear()
+    finetune(first, inputs, quiet)
+    assert passes
+    passes.clear()
+    after_another = finetune(other, inputs, quiet)
+    assert not passes
+    assert (after_another.metrics, after_another.objectives) == (alone.metrics, alone.objectives)
+    assert np.array_equal(after_another.predictions[0].predicted_NM, alone.predictions[0].predicted_NM)
+
+
+def test_features_are_shared_with_nobody_who_would_get_others(world, regression, checkpoint):
+    digest, folder = checkpoint
+    inputs = regression[0].model_copy(update={"checkpoint": folder})
+    recipe = {"method": "linear_probe", "max_epochs": 1}
+    spec = world.trial_spec(recipe=recipe)
+    others = (
+        spec.model_copy(update={"init_seed": 1}),
+        spec.model_copy(update={"pretrained": digest}),
+        spec.model_copy(update={"precision": "bf16"}),
+        world.trial_spec(recipe={**recipe, "method": "descriptor_probe"}),
+        world.trial_spec(recipe=recipe, model=world.model("llama")),
+    )
+    for other in others:
+        KEPT.clear()
+        alone = finetune(other, inputs, quiet).predictions[0].predicted_NM
+        KEPT.clear()
+        finetune(spec, inputs, quiet)
+        assert np.array_equal(finetune(other, inputs, quiet).predictions[0].predicted_NM, alone)
+
+
+def test_features_that_ran_out_of_memory_on_the_way_are_not_kept(world, regression, monkeypatch):
+    real, faults = Source.all_features, [torch.OutOfMemoryError("CUDA out of memory.")]
+
+    def fails_once(self, batches):
+        if faults:
+            raise faults.pop()
+        return real(self, batches)
+
+    monkeypatch.setattr(Source, "all_features", fails_once)
+    KEPT.clear()
+    finetune(world.trial_spec(recipe={"method": "linear_probe"}), regression[0], quiet)
+    assert not faults
+    # those of the validation rows were asked for in smaller micro-batches from the start
+    assert [(key.rows[-1], key.carried_out[-1] == CPU.packing) for key in KEPT._kept] == [("valid", False)]
+
+
+def test_only_the_last_features_are_kept():
+    kept = KeptFeatures(largest_bytes=100)
+    for key in "abc":
+        kept.keep(key, torch.zeros(10))
+        kept.get("a")
+    assert [kept.get(key) is not None for key in "abc"] == [True, False, True]
+    kept.keep("large", torch.zeros(100))
+    assert not kept._kept
