@@ -33,7 +33,7 @@ check: install
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Sweeps are killed so many times, from this seed on, and must end as undisturbed ones do; given again it goes on.
 KILLS ?= 100
