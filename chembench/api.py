@@ -259,11 +259,15 @@ def merge(
         ConfigError: if the sweeps are of different spaces, or the new one exists.
         DataError: if their inputs differ, or a ledger is damaged.
     """
+    from chembench.header import require_readable
     from chembench.register import register_merged
     from chembench.sweep.merge import merge_sweeps
 
     target = SweepPaths((Path(out) / safe_name("sweep", name)).resolve())
-    sources = [open_sweep(sweep, out).paths for sweep in sweeps]
+    found = [open_sweep(sweep, out) for sweep in sweeps]
+    for sweep in found:
+        require_readable(sweep.state())
+    sources = [sweep.paths for sweep in found]
     merge_sweeps(sources, target, say)
     register_merged(target, sources)
     return Sweep(target.root)

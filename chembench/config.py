@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 DIGEST_LENGTH = 12
 
@@ -50,6 +51,22 @@ def digest_of(value: Any) -> str:
 def stable_seed(*parts: object) -> int:
     """A 31-bit seed derived from ``parts``: the same on every machine, independent between streams."""
     return int(hashlib.sha256(canonical_json([str(p) for p in parts]).encode()).hexdigest()[:8], 16) & 0x7FFFFFFF
+
+
+def mistakes_in(error: ValidationError) -> str:
+    """What does not fit a specification, in one line: each field with what is wrong."""
+    told = []
+    for mistake in error.errors():
+        text = mistake["msg"].removeprefix("Value error, ")
+        is_unknown = mistake["type"] == "extra_forbidden"
+        what = "is not known" if is_unknown else f"{text[:1].lower()}{text[1:]}, got {mistake['input']!r}"
+        told.append(f"{'.'.join(map(str, mistake['loc']))}: {what}")
+    return ", ".join(told)
+
+
+def release_of(version: str) -> tuple[int, ...]:
+    """The numbers of a version such as ``1.20.3+cpu``, to compare two by; none in what is no version."""
+    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 
 class Spec(BaseModel):

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from chembench.config import release_of
 from chembench.errors import ChembenchError
 from chembench.paths import default_cache, default_data_dir, fault_of_machine, spaces_dir
 
@@ -106,13 +107,9 @@ def _check_requirement(text: str) -> Check | None:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
         return Check(name, "fail", f"{name} is missing, {least} or newer is needed", "run make install")
-    if _numbers(version) < _numbers(least):
+    if release_of(version) < release_of(least):
         return Check(name, "fail", f"{name} {version} is older than {least}", "run make install")
     return Check(name, "ok", f"{name} {version}")
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 
 def check_processors() -> Check:

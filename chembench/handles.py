@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chembench.config import Spec
 from chembench.errors import Cause, ConfigError
+from chembench.header import require_readable
 from chembench.paths import CachePaths, RunPaths, SweepPaths
 from chembench.specs import BaselineSpec, Cell, Kind, Outcome, PretrainSpec, TrialSpec
 from chembench.sweep.ledger import ItemRecord, ItemStatus, SweepState, read_state
@@ -65,12 +66,14 @@ class Sweep:
 
         Raises:
             ConfigError: if there is none.
+            DataError: if a later version wrote it, and this one does not know all that it says.
         """
         state = self.state()
         if not state.header:
             raise ConfigError(
                 f"sweep '{self.name}' has not begun, its ledger holds nothing; give its `chembench sweep` command again"
             )
+        require_readable(state)
         return state
 
     # ------------------------------------------------------------------------------------------------- looking

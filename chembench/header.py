@@ -15,13 +15,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, ValidationError
 
-from chembench.config import Spec
+from chembench import __version__
+from chembench.config import Spec, mistakes_in
 from chembench.errors import ConfigError, DataError
 from chembench.paths import CachePaths, SweepPaths, write_json, written_whole
 from chembench.sweep.inputs import Prepared
-from chembench.sweep.ledger import Ledger, SweepState
+from chembench.sweep.ledger import Ledger, SweepState, unreadable
 from chembench.sweep.mistakes import Source
 from chembench.sweep.overrides import apply_overrides
 from chembench.sweep.plan import make_plan, share_of
@@ -86,22 +87,47 @@ def places_of(state: SweepState) -> Places:
 
     Raises:
         ConfigError: if its ledger does not say.
+        DataError: if it says what this version cannot read.
     """
     if "places" not in state.header:
         raise ConfigError(
             f"sweep '{state.name}' must say where its cache and data folders are, its ledger was begun by a version "
             "that did not write it down; give its `chembench sweep` command again, once"
         )
-    return Places.model_validate(state.header["places"])
+    try:
+        return Places.model_validate(state.header["places"])
+    except ValidationError as error:
+        what = f"the places of sweep '{state.name}' must be as this version writes them, {mistakes_in(error)}"
+        raise unreadable(state.header, what) from error
+
+
+def require_readable(state: SweepState) -> None:
+    """Leave a sweep alone whose header says what this version does not know.
+
+    Raises:
+        DataError: naming the version that wrote it, if that is a later one.
+    """
+    if "places" in state.header:
+        places_of(state)
+    if "space" in state.header:
+        space_of(state)
 
 
 def space_of(state: SweepState, overrides: Sequence[str] = ()) -> Space:
     """The space of a sweep as its ledger holds it, with ``--set`` overrides applied.
 
     Raises:
-        ConfigError: with one sentence per mistake.
+        ConfigError: with one sentence per mistake of the overrides.
+        DataError: if the ledger's is none that this version can read.
     """
     data = json.loads(json.dumps(state.header["space"]))
+    try:
+        kept = space_from(data)
+    except ConfigError as error:
+        what = f"the space of sweep '{state.name}' must be one that this version knows, {'; '.join(error.problems).rstrip('.')}"
+        raise unreadable(state.header, what) from error
+    if not overrides:
+        return kept
     return space_from(data, Source(overridden=apply_overrides(data, overrides)))
 
 
@@ -228,7 +254,7 @@ def versions_now() -> dict[str, str]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
-    return versions
+    return {**versions, "chembench-sweeps": __version__}
 
 
 def environment_now() -> dict[str, Any]:

@@ -15,11 +15,11 @@ from pathlib import Path
 from chembench import damage
 from chembench.damage import Finding
 from chembench.errors import ChembenchError, ConfigError
-from chembench.header import places_of, space_of
+from chembench.header import places_of, require_readable, space_of
+from chembench.holdings import Thing, cache_parts, parts_in, size_of
 from chembench.paths import SweepPaths, builder_of, write_json, written_whole
 from chembench.sweep.ledger import SweepState, read_state
 from chembench.sweep.locking import at_rest, holder_of
-from chembench.sweep.space import Space
 from chembench.tracking.differences import differences
 from chembench.tracking.mlflow_sync import driver_is_at_work, sync, tracking_uri_of
 from chembench.tracking.optuna_journal import journal_problem, write_journal
@@ -76,6 +76,7 @@ def _begun(paths: SweepPaths) -> SweepState:
             f"sweep '{paths.root.name}' has not begun, its ledger holds nothing; "
             "give its `chembench sweep` command again"
         )
+    require_readable(state)
     return state
 
 
@@ -131,6 +132,7 @@ def examine_sweep(paths: SweepPaths, tracking_uri: str | None = None) -> list[Fi
     if not state.header:
         how = "give its `chembench sweep` command again"
         return [*found, Finding("ledger", "warn", str(paths.ledger), "the sweep has not begun", how)]
+    require_readable(state)
     uri = tracking_uri or tracking_uri_of(state, paths)
     steady = [*damage.result_findings(paths, state), *damage.curve_findings(paths, state), *_place_findings(uri)]
     if driver_is_at_work(paths):
@@ -150,7 +152,7 @@ class Mended:
 
 
 def mend(paths: SweepPaths, findings: Sequence[Finding]) -> list[Mended]:
-    """Mend what can be mended of ``findings``; what mends several of them is done once.
+    """Mend what can be mended of ``findings``, by what the ledger says now; what mends several of them is done once.
 
     Raises:
         ConfigError: if a driver is at work.
@@ -174,45 +176,44 @@ def _place_findings(uri: str) -> Iterator[Finding]:
 
 def _leftover_findings(paths: SweepPaths, state: SweepState) -> Iterator[Finding]:
     """What killed processes left unfinished in the sweep, beside it, and in its cache."""
-    from chembench.holdings import Thing, cache_parts, parts_in, size_of
+    if things := _leftovers(paths, state):
+        text = (
+            f"{len(things)} files and folders that killed processes left unfinished, {sum(t.bytes for t in things)} B"
+        )
+        how = "deleted; their processes are gone"
+        yield Finding("leftovers", "warn", str(things[0].path), text, how, partial(_delete_leftovers, paths))
+
+
+def _leftovers(paths: SweepPaths, state: SweepState) -> list[Thing]:
     from chembench.register import Use
     from chembench.retention import judged
 
     cache = cache_parts(places_of(state).cache) if "places" in state.header else ()
     beside = (path for path in paths.root.parent.iterdir() if builder_of(path))
     own = (Thing("part", part, size_of(part)) for part in (*parts_in(paths.root), *beside))
-    things = [thing for thing in (*own, *cache) if judged(thing, Use(paths)).goes]
-    if things:
-        text = (
-            f"{len(things)} files and folders that killed processes left unfinished, {sum(t.bytes for t in things)} B"
-        )
-        delete = partial(_deleted, [thing.path for thing in things])
-        yield Finding("leftovers", "warn", str(things[0].path), text, "deleted; their processes are gone", delete)
+    return [thing for thing in (*own, *cache) if judged(thing, Use(paths)).goes]
 
 
-def _deleted(leftovers: list[Path]) -> str:
+def _delete_leftovers(paths: SweepPaths) -> str:
     from chembench.retention import delete
 
-    for path in leftovers:
-        delete(path)
-    return f"{len(leftovers)} files and folders deleted"
+    things = _leftovers(paths, read_state(paths))
+    for thing in things:
+        delete(thing.path)
+    return f"{len(things)} files and folders deleted"
 
 
 def _journal_findings(paths: SweepPaths, state: SweepState) -> Iterator[Finding]:
-    file = str(paths.journal)
-    try:
-        space = space_of(state)
-    except ConfigError as error:
-        yield Finding("journal", "warn", file, f"the space in the ledger cannot be read: {error}", "not mended")
-        return
+    file, space = str(paths.journal), space_of(state)
     if problem := journal_problem(paths, space, state):
         text = f"Optuna's journal is not as the ledger says: {problem}"
-        anew = partial(_journal_anew, paths, space, state)
+        anew = partial(_journal_anew, paths)
         yield Finding("journal", "warn", file, text, "written anew from the ledger", anew)
 
 
-def _journal_anew(paths: SweepPaths, space: Space, state: SweepState) -> str:
-    return f"written anew with {write_journal(paths, space, state)} trials"
+def _journal_anew(paths: SweepPaths) -> str:
+    state = read_state(paths)
+    return f"written anew with {write_journal(paths, space_of(state), state)} trials"
 
 
 def _board_findings(paths: SweepPaths, state: SweepState) -> Iterator[Finding]:
@@ -231,12 +232,12 @@ def _board_findings(paths: SweepPaths, state: SweepState) -> Iterator[Finding]:
         wrong = [folder / file.name for folder in folders for file in wanted if not _is_same(file, folder / file.name)]
     if wrong:
         text = f"{len(wrong)} of {2 * len(wanted)} files of boards are missing or not as the ledger says"
-        anew = partial(_boards_anew, paths, state)
+        anew = partial(_boards_anew, paths)
         yield Finding("boards", "warn", str(wrong[0]), text, "written anew from the ledger", anew)
 
 
-def _boards_anew(paths: SweepPaths, state: SweepState) -> str:
-    return f"written anew {_rebuild_boards(paths, state)}"
+def _boards_anew(paths: SweepPaths) -> str:
+    return f"written anew {_rebuild_boards(paths, read_state(paths))}"
 
 
 def _is_same(one: Path, other: Path) -> bool:

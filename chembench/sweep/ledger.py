@@ -18,9 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from chembench.config import canonical_json, digest_of
+from chembench import __version__
+from chembench.config import canonical_json, digest_of, mistakes_in, release_of
 from chembench.errors import ConfigError, DataError
 from chembench.paths import SweepPaths
 from chembench.specs import Cell, FinetuneSpec, ItemSpec, Kind, Outcome
@@ -120,20 +121,17 @@ class SweepState:
         """Fold one event in.
 
         Raises:
-            DataError: if this version does not know the event, or it does not fit those before it.
+            DataError: if this version does not know the event, or it does not fit those before it; named is the version
+                that wrote the sweep, where that is a later one.
         """
         name = event.get("event")
         if name not in EVENTS:
-            raise DataError(
-                f"events are {', '.join(EVENTS)}, got {name!r}; read the sweep with the version that wrote it"
-            )
+            raise unreadable(self.header, f"events are {', '.join(EVENTS)}, got {name!r}")
         try:
             getattr(self, f"_{name}")(event)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"event '{name}' does not fit those before it: {type(error).__name__} {error}; "
-                "restore the file from a copy, nothing was changed"
-            ) from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            why = mistakes_in(error) if isinstance(error, ValidationError) else f"{type(error).__name__} {error}"
+            raise unreadable(self.header, f"event '{name}' does not fit those before it: {why}") from error
         self.events += 1
 
     def basis(self, unit: str, rescored: Mapping[str, float]) -> str:
@@ -151,8 +149,8 @@ class SweepState:
         return digest_of([told, rescored])
 
     def _sweep(self, event: Mapping[str, Any]) -> None:
-        self.name, self.space_digest = event["name"], event["space_digest"]
         self.header = dict(event["header"])
+        self.name, self.space_digest = event["name"], event["space_digest"]
         self.finished = False
 
     def _item(self, event: Mapping[str, Any]) -> None:
@@ -221,6 +219,22 @@ class SweepState:
 
     def _finished(self, event: Mapping[str, Any]) -> None:
         self.finished = True
+
+
+def unreadable(header: Mapping[str, Any], what: str) -> DataError:
+    """The error for something in a ledger that does not fit: written by a later version, or damaged.
+
+    Args:
+        header: the ledger's.
+        what: the rule, and what stands there.
+    """
+    wrote = str(header.get("versions", {}).get("chembench-sweeps", ""))
+    if release_of(wrote) > release_of(__version__):
+        return DataError(
+            f"{what}: chembench {wrote} wrote the sweep, this is {__version__}; "
+            f"go on with {wrote} or a later one, nothing was changed"
+        )
+    return DataError(f"{what}; restore the ledger from a copy, nothing was changed")
 
 
 def _sum(event: Mapping[str, Any]) -> str:

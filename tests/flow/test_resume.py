@@ -213,7 +213,7 @@ def test_a_later_versions_sweep_is_left_alone(copy, capsys):
     for command in (["resume"], ["status"], ["retry", "--failed"], ["rerun", "x"]):
         verb, *rest = command
         assert cli.run([verb, str(copy.sweep.root), *rest]) == 1
-        assert "got 'teleported'; read the sweep with the version that wrote it" in capsys.readouterr().err
+        assert "got 'teleported'; restore the ledger from a copy" in capsys.readouterr().err
     assert copy.files() == before
 
 

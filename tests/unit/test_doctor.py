@@ -9,6 +9,7 @@ from kept_sweeps import SPACE, begun, carried_out
 from sweep_fakes import engine_on, paths_in
 
 from chembench import doctor, upkeep
+from chembench.config import release_of
 
 
 def test_a_requirement_that_fits_is_ok():
@@ -51,8 +52,9 @@ def test_a_requirement_in_another_form_is_a_bug():
 
 
 def test_versions_are_compared_by_number():
-    assert doctor._numbers("2.13.0+cpu") == (2, 13, 0)
-    assert doctor._numbers("10.0") > doctor._numbers("9.9")
+    assert release_of("2.13.0+cpu") == (2, 13, 0)
+    assert release_of("10.0") > release_of("9.9")
+    assert release_of("not installed") == ()
 
 
 def test_a_package_that_is_not_installed_is_told(monkeypatch):

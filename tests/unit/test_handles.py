@@ -4,7 +4,11 @@ import pytest
 from kept_sweeps import SPACE, begun, carried_out
 from sweep_fakes import drive, engine_on, paths_in
 
+import chembench
+from chembench import upkeep
+from chembench.errors import DataError
 from chembench.handles import Sweep
+from chembench.paths import SweepPaths
 
 
 @pytest.fixture(scope="module")
@@ -23,3 +27,35 @@ def test_an_item_is_shown_whatever_stands_in_its_files(sweep):
     shown = sweep.show(item.uid[:6])
     assert [point["epoch"] for point in shown["curves"]] == [1, 2, 3]
     assert shown["error"] == "Traceback \ufffd"
+
+
+OTHER_PLACES = {"cache_dir": "/c", "data_dir": "/d", "mood": "good"}
+DREAMT = {"sampler": "dream", "trials": 3}
+UNKNOWN = {
+    "places": ({"places": OTHER_PLACES}, r"the places of sweep 'one' must be .*, mood: is not known"),
+    "space": ({"space": {**SPACE.as_data(), "mood": 1}}, r"the space of sweep 'one' must be .*unknown key 'mood'"),
+    "sampler": ({"space": {**SPACE.as_data(), "search": DREAMT}}, r"the space .*unknown sampler 'dream'"),
+}
+USES = {
+    "resume": lambda root: chembench.resume(root, show_progress=False),
+    "retry": lambda root: chembench.open_sweep(root).retry(show_progress=False),
+    "sync": lambda root: upkeep.sync_sweep(SweepPaths(root)),
+    "doctor": lambda root: upkeep.examine_sweep(SweepPaths(root)),
+    "merge": lambda root: chembench.merge([root], name="new", out=root.parent),
+}
+
+
+@pytest.mark.parametrize("version", ["999.1.0", "0.0.1"])
+@pytest.mark.parametrize("use", USES.values(), ids=USES.keys())
+@pytest.mark.parametrize(("changes", "told"), UNKNOWN.values(), ids=UNKNOWN.keys())
+def test_a_sweep_with_settings_that_this_version_does_not_know_is_left_alone(tmp_path, changes, told, use, version):
+    with begun(tmp_path) as ledger:
+        header = {**ledger.state.header, "versions": {"chembench-sweeps": version}, **changes}
+        ledger.append({"event": "sweep", "name": "one", "space_digest": SPACE.digest, "header": header})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    of_later = rf": chembench 999\.1\.0 wrote the sweep, this is {chembench.__version__}; go on with 999\.1\.0"
+    way_out = of_later if version == "999.1.0" else "; restore the ledger from a copy"
+    with pytest.raises(DataError, match=rf"{told}.*{way_out}") as caught:
+        use(paths_in(tmp_path).root)
+    assert "\n" not in str(caught.value)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

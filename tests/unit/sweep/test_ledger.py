@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from chembench import __version__
 from chembench.config import canonical_json
 from chembench.errors import ConfigError, DataError
 from chembench.paths import SweepPaths
@@ -152,10 +153,41 @@ def test_every_line_carries_a_checksum_that_a_changed_score_breaks(whole):
 def test_an_event_that_this_version_does_not_know_is_refused(whole, name):
     with whole.ledger.open("ab") as file:
         file.write(line_of({"event": name}))
-    with pytest.raises(
-        DataError, match=r"line 14: events are sweep, item, .*, got .*; read the sweep with the version"
-    ):
+    with pytest.raises(DataError, match=r"line 14: events are sweep, item, .*, got .*; restore the ledger from a copy"):
         read_state(whole)
+
+
+LATER = {"versions": {"chembench-sweeps": "999.1.0"}}
+EARLIER = {"versions": {"chembench-sweeps": "0.0.1"}}
+
+
+@pytest.mark.parametrize(
+    ("header", "way_out"),
+    [
+        (LATER, rf": chembench 999\.1\.0 wrote the sweep, this is {__version__}; go on with 999\.1\.0 or a later one"),
+        (EARLIER, r"; restore the ledger from a copy, nothing was changed"),
+        ({}, r"; restore the ledger from a copy, nothing was changed"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        ({"event": "dreamt"}, r"got 'dreamt'"),
+        ({**EVERY_EVENT[1], "uid": "f", "spec": {**BASELINE.canonical(), "mood": 1}}, r"baseline\.mood: is not known"),
+        (
+            {**EVERY_EVENT[6], "outcome": {**FAILED.model_dump(mode="json"), "cause": "tired", "mood": 1}},
+            r"cause: input should be .*, got 'tired', mood: is not known",
+        ),
+    ],
+)
+def test_what_is_unknown_is_damage_unless_a_later_version_wrote_it(whole, header, way_out, event, told):
+    with Ledger(whole) as ledger:
+        ledger.append({**EVERY_EVENT[0], "header": header})
+    with whole.ledger.open("ab") as file:
+        file.write(line_of(event))
+    with pytest.raises(DataError, match=rf"line 15: .*{told}{way_out}") as caught:
+        read_state(whole)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_event_that_does_not_fit_is_refused_with_its_line(whole):
