@@ -14,6 +14,7 @@ from chembench.models.base import Backbone
 from chembench.training import memory as module
 from chembench.training.attempt import Attempt
 from chembench.training.device import CPU, Device
+from chembench.training.features import KEPT
 from chembench.training.finetune import finetune
 from chembench.training.fitted import FittedModel
 from chembench.training.loop import Lesson, OptimiserSettings, Stepper, element_loss, labels_on
@@ -211,6 +212,7 @@ def test_a_fine_tuning_and_its_evaluation_shrink_their_micro_batches(world, hold
     inputs, _ = world.write_split(f"memory_{method}", lambda smiles: [[float(len(text))] for text in smiles])
     spec = world.trial_spec(recipe={"method": method, "dropout": 0.0, "max_epochs": 2})
     plain = finetune(spec, inputs, quiet, device=WHOLE)
+    KEPT.clear()
     holds(200)
     attempt = Attempt()
     split = finetune(spec, inputs, quiet, device=WHOLE, attempt=attempt)
