@@ -16,7 +16,7 @@ from typing import Literal
 from chembench.errors import DataError
 from chembench.paths import RunPaths, SweepPaths, write_json
 from chembench.specs import Outcome
-from chembench.sweep.ledger import ItemRecord, SweepState, read_events
+from chembench.sweep.ledger import ItemRecord, SweepState, read_events, read_state
 from chembench.sweep.plugin import read_outcome
 from chembench.sweep.stopping import resume_command
 from chembench.tracking.curves import read_curves
@@ -46,10 +46,8 @@ class Finding:
 
 def ledger_findings(paths: SweepPaths) -> Iterator[Finding]:
     """Damage of the ledger itself; a torn last line is no harm."""
-    end, size = 0, paths.ledger.stat().st_size
     try:
-        for offset, _ in read_events(paths.ledger):
-            end = offset
+        size, end = paths.ledger.stat().st_size, _end_of_last_line(paths.ledger)
     except DataError as error:
         why = "nothing is mended: what stood there cannot be known"
         yield Finding("ledger", "fail", str(paths.ledger), str(error), why)
@@ -57,10 +55,15 @@ def ledger_findings(paths: SweepPaths) -> Iterator[Finding]:
     if end < size:
         torn = f"its last {size - end} bytes are no whole line: a driver was killed while it wrote"
         how = "cut off; what stood there had not happened, and the next start does the same"
-        yield Finding("ledger", "warn", str(paths.ledger), torn, how, partial(_cut, paths.ledger, end))
+        yield Finding("ledger", "warn", str(paths.ledger), torn, how, partial(_cut, paths.ledger))
 
 
-def _cut(ledger: Path, end: int) -> str:
+def _end_of_last_line(ledger: Path) -> int:
+    return max((offset for offset, _ in read_events(ledger)), default=0)
+
+
+def _cut(ledger: Path) -> str:
+    end = _end_of_last_line(ledger)  # a driver may have written since the ledger was looked at
     with ledger.open("r+b") as file:
         file.truncate(end)
     return f"{ledger} was cut back to its last whole line"
@@ -90,29 +93,36 @@ def _is_of(outcome: Outcome | None, item: ItemRecord) -> bool:
 
 def result_findings(paths: SweepPaths, state: SweepState) -> Iterator[Finding]:
     """Results of ended items that are missing, damaged, or say something else than the ledger."""
-    ended = [(item, item.outcome) for item in state.items.values() if item.is_final and item.outcome]
-    missing, damaged, other = [], [], []
-    for item, outcome in ended:
-        file = paths.run(item.uid, outcome.attempt).result
-        found = read_outcome(file)
-        if found is None and file.exists():
-            damaged.append((file, outcome))
-        elif found is None and outcome.status != "failed":
-            missing.append((file, outcome))
-        elif found is not None and _essence(found) != _essence(outcome):
-            other.append((file, outcome))
-    if missing:
+    found = _unlike_the_ledger(paths, state)
+    if missing := found["missing"]:
         text = f"{_count(missing, 'result')} of ended items missing in trials/"
         how = "written again from the ledger, which holds all that was in it"
-        yield Finding("results", "warn", str(missing[0][0]), text, how, partial(_write_results, missing))
-    if damaged:
+        again = partial(_write_results, paths, "missing")
+        yield Finding("results", "warn", str(missing[0][0]), text, how, again)
+    if damaged := found["damaged"]:
         text = f"{_count(damaged, 'result')} of ended items cannot be read"
         how = "written again from the ledger; the damaged file stays beside it"
-        yield Finding("results", "warn", str(damaged[0][0]), text, how, partial(_write_results, damaged))
-    if other:
+        again = partial(_write_results, paths, "damaged")
+        yield Finding("results", "warn", str(damaged[0][0]), text, how, again)
+    if other := found["other"]:
         text = f"{_count(other, 'result')} of ended items say something else than the ledger"
         why = "the ledger counts; not mended: see which of both is right, and put the other back from a copy"
         yield Finding("results", "fail", str(other[0][0]), text, why)
+
+
+def _unlike_the_ledger(paths: SweepPaths, state: SweepState) -> dict[str, list[tuple[Path, Outcome]]]:
+    """How a result differs -> the files of ended items that do, with what the ledger says."""
+    unlike: dict[str, list[tuple[Path, Outcome]]] = {"missing": [], "damaged": [], "other": []}
+    for outcome in (item.outcome for item in state.items.values() if item.is_final and item.outcome):
+        file = paths.run(outcome.uid, outcome.attempt).result
+        found = read_outcome(file)
+        if found is None and file.exists():
+            unlike["damaged"].append((file, outcome))
+        elif found is None and outcome.status != "failed":
+            unlike["missing"].append((file, outcome))
+        elif found is not None and _essence(found) != _essence(outcome):
+            unlike["other"].append((file, outcome))
+    return unlike
 
 
 def _essence(outcome: Outcome) -> tuple[object, ...]:
@@ -120,7 +130,8 @@ def _essence(outcome: Outcome) -> tuple[object, ...]:
     return outcome.status, outcome.cause, outcome.metrics, outcome.objectives
 
 
-def _write_results(lost: list[tuple[Path, Outcome]]) -> str:
+def _write_results(paths: SweepPaths, how: str) -> str:
+    lost = _unlike_the_ledger(paths, read_state(paths))[how]
     for file, outcome in lost:
         if file.exists():
             number = sum(1 for _ in file.parent.glob(f"{file.name}.damaged*")) + 1

@@ -20,7 +20,7 @@ from sweep_fakes import MortalLedger, drive, engine_on, failed, paths_in
 from chembench import upkeep
 from chembench.errors import ConfigError
 from chembench.paths import part_beside, process_space, read_json
-from chembench.sweep.ledger import read_state
+from chembench.sweep.ledger import Ledger, read_state
 from chembench.sweep.plugin import read_outcome
 from chembench.sweep.reading import shipped_spaces, space_from
 from chembench.tracking.places import network_file_system
@@ -197,6 +197,28 @@ def test_a_torn_last_line_is_cut_off(paths):
     (mended,) = mend(paths, [finding])
     assert mended.done == f"{paths.ledger} was cut back to its last whole line"
     assert paths.ledger.read_bytes() == content
+
+
+def test_what_a_driver_wrote_since_the_ledger_was_looked_at_is_not_cut_off(paths):
+    with paths.ledger.open("ab") as file:
+        file.write(b'{"event": "sta')
+    (finding,) = examine_sweep(paths)
+    with Ledger(paths) as ledger:
+        for _ in range(3):
+            ledger.append({"event": "finished"})
+    written = paths.ledger.read_bytes()
+    mend(paths, [finding])
+    assert paths.ledger.read_bytes() == written
+
+
+def test_a_result_that_came_back_since_it_was_missed_is_left(paths):
+    run = paths.run(ended(paths, "pretrain").uid, 1)
+    away = run.result.rename(run.result.with_name("away"))
+    (finding,) = [f for f in examine_sweep(paths) if f.what == "results"]
+    away.rename(run.result)
+    (mended,) = mend(paths, [finding])
+    assert mended.done == "0 results written again from the ledger"
+    assert list(run.root.glob("result.json*")) == [run.result]
 
 
 def test_a_damaged_ledger_is_told_with_its_line_and_never_touched(paths):
