@@ -46,6 +46,11 @@ bench: install
 	$(BIN)/python benchmarks/resume.py --write
 	$(BIN)/python benchmarks/corpora.py --write
 	$(BIN)/python benchmarks/tokens.py --write
+	$(BIN)/python benchmarks/pretraining.py --molecules 256 --batch-size 128 --rounds 2 --write
+	$(BIN)/python benchmarks/pretraining.py --losses --size w64x2 --molecules 2000 --batch-size 32 --write
+	$(BIN)/python benchmarks/finetuning.py --write
+	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; \
+		then $(BIN)/python benchmarks/gpu.py --write; else echo "no gpu is visible: benchmarks/gpu.py is left out"; fi
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
