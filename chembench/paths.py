@@ -232,6 +232,11 @@ class CachePaths:
         return self.root / "sweeps"
 
     @property
+    def register_lock(self) -> Path:
+        """Locked by the process that notes a sweep, or deletes what none uses."""
+        return self.register / "lock"
+
+    @property
     def work(self) -> Path:
         """Folders in which workers of sweeps with a storage carry out items."""
         return self.root / "work"

@@ -44,7 +44,7 @@ def registering(cache: CachePaths) -> Iterator[None]:
     with full_disk_told(cache.register), ExitStack() as stack:
         try:
             cache.register.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((cache.register / ".lock").open("a"))
+            lock = stack.enter_context(cache.register_lock.open("a"))
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError as error:
             if is_disk_full(error):

@@ -281,7 +281,7 @@ def test_nobody_is_noted_between_the_last_look_and_the_deletion(held, cache, mon
     looked = []
 
     def look(path):
-        with (cache.register / ".lock").open() as other, pytest.raises(BlockingIOError):
+        with cache.register_lock.open() as other, pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         looked.append(path)
 
