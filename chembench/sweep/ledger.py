@@ -25,7 +25,7 @@ from chembench.config import canonical_json, digest_of, mistakes_in, release_of
 from chembench.errors import ConfigError, DataError
 from chembench.paths import SweepPaths
 from chembench.specs import Cell, FinetuneSpec, ItemSpec, Kind, Outcome
-from chembench.sweep.locking import cannot_write, take_lock
+from chembench.sweep.locking import cannot_write, require_alone, take_lock
 
 EVENTS = ("sweep", "item", "asked", "started", "lost", "result", "retried", "chosen", "opened", "finished")
 """Every event a ledger may hold."""
@@ -325,6 +325,8 @@ class Ledger:
             events = folded(paths, self.state) if paths.ledger.is_file() else iter(())
             self._end = max((offset for offset, _ in events), default=0)
             self._file = _opened(paths)
+            self._is_torn = False
+            """Whether a line that could not be written whole may stand behind the last one."""
             self._file.truncate(self._end)
         except BaseException:
             self._lock.close()
@@ -335,20 +337,26 @@ class Ledger:
 
         Raises:
             DiskFullError: if no space is left; the event did not happen.
-            DataError: if the file cannot be written for another reason.
+            DataError: if the file cannot be written for another reason, or another process may have written to it.
         """
         stamped = {**event, "at": round(time.time(), 3)}
         line = line_of(stamped)
         try:
-            if os.fstat(self._file.fileno()).st_size != self._end:
-                self._file.truncate(self._end)  # an earlier failure left a torn line that could not be cut off then
+            if self._is_torn:
+                self._cut()
+            require_alone(self.paths, self._lock, os.fstat(self._file.fileno()).st_size - self._end)
+            self._is_torn = True
             self._write(line)
         except OSError as error:
             with contextlib.suppress(OSError):  # what is left is dropped as a torn last line by the next start
-                self._file.truncate(self._end)
+                self._cut()
             raise cannot_write(self.paths, error) from error
-        self._end += len(line)
+        self._end, self._is_torn = self._end + len(line), False
         self.state.apply(stamped)
+
+    def _cut(self) -> None:
+        self._file.truncate(self._end)
+        self._is_torn = False
 
     def _write(self, line: bytes) -> None:
         rest = memoryview(line)

@@ -28,6 +28,9 @@ def take_lock(paths: SweepPaths) -> IO[str]:
     except OSError as error:
         raise cannot_write(paths, error) from error
     _lock(paths, lock)
+    if not is_held(paths, lock):  # removed while it was waited for
+        lock.close()
+        return take_lock(paths)
     try:
         lock.truncate(0)
         lock.write(f"{os.getpid()} on {platform.node()}")
@@ -37,6 +40,36 @@ def take_lock(paths: SweepPaths) -> IO[str]:
             lock.close()
         raise cannot_write(paths, error) from error
     return lock
+
+
+def is_held(paths: SweepPaths, lock: IO[str]) -> bool:
+    """Whether a lock that was taken is the one that others ask for; not so if its file was removed or replaced."""
+    try:
+        return os.path.samestat(paths.lock.stat(), os.fstat(lock.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def require_alone(paths: SweepPaths, lock: IO[str], foreign_bytes: int) -> None:
+    """Refuse to write where another process may write, or has written.
+
+    Args:
+        paths: the sweep's folder.
+        lock: what this process took.
+        foreign_bytes: how much longer its ledger is than this process left it.
+
+    Raises:
+        DataError: if the lock was removed, or the ledger's length is another.
+    """
+    if is_held(paths, lock) and not foreign_bytes:
+        return
+    found = f"{paths.ledger} was changed by {foreign_bytes:+d} bytes"
+    if not is_held(paths, lock):
+        found = f"{paths.lock} was removed or replaced"
+    raise DataError(
+        f"one process at a time drives a sweep, {found} while this one did; leave that file alone, make sure that "
+        f"no other one is at work, then {resume_command(as_written(paths.root))}"
+    )
 
 
 @contextmanager

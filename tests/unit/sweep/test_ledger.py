@@ -1,6 +1,7 @@
 """The ledger: append-only, one writer, whole or refused."""
 
 import errno
+import fcntl
 import json
 import os
 import platform
@@ -259,6 +260,45 @@ def test_a_second_driver_in_another_process_is_refused_too(whole):
     with Ledger(whole):
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 1 and f"(pid {os.getpid()})" in result.stderr
+
+
+def test_a_driver_whose_lock_was_removed_writes_nothing_any_more(whole):
+    with Ledger(whole) as first:
+        whole.lock.unlink()
+        with Ledger(whole) as second:
+            second.append({"event": "finished"})
+            written = whole.ledger.read_bytes()
+            told = r"driver.lock was removed or replaced while this one did; leave that file alone, .* chembench resume"
+            with pytest.raises(DataError, match=told):
+                first.append({"event": "retried", "uid": UID})
+            assert whole.ledger.read_bytes() == written
+            second.append({"event": "finished"})
+    assert read_state(whole).events == len(EVERY_EVENT) + 2
+
+
+def test_what_somebody_else_wrote_into_a_ledger_is_not_cut_off(whole):
+    with Ledger(whole) as ledger:
+        with whole.ledger.open("ab") as file:
+            file.write(line_of({"event": "finished", "at": 1.0}))
+        written = whole.ledger.read_bytes()
+        told = r"ledger.jsonl was changed by \+\d+ bytes while this one did; .* make sure that no other one is at work"
+        with pytest.raises(DataError, match=told):
+            ledger.append({"event": "finished"})
+    assert whole.ledger.read_bytes() == written
+
+
+def test_a_lock_that_is_removed_while_it_is_asked_for_is_not_the_lock(whole, monkeypatch):
+    removed = []
+
+    def removing(lock, how):
+        flock(lock, how)
+        if not removed:
+            removed.append(whole.lock.unlink())
+
+    flock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", removing)
+    with Ledger(whole), pytest.raises(ConfigError, match="is driven by another process"):
+        Ledger(whole)
 
 
 def test_a_driver_on_another_machine_is_told_with_its_name(whole, monkeypatch):
