@@ -124,7 +124,8 @@ def space_of(state: SweepState, overrides: Sequence[str] = ()) -> Space:
     try:
         kept = space_from(data)
     except ConfigError as error:
-        what = f"the space of sweep '{state.name}' must be one that this version knows, {'; '.join(error.problems).rstrip('.')}"
+        problems = "; ".join(error.problems).rstrip(".")
+        what = f"the space of sweep '{state.name}' must be one that this version knows, {problems}"
         raise unreadable(state.header, what) from error
     if not overrides:
         return kept

@@ -14,6 +14,7 @@ The second run stays in a folder of its own beside the attempts, and is no resul
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import shutil
@@ -24,11 +25,14 @@ from typing import Any, Literal
 
 from chembench.errors import ConfigError
 from chembench.header import places_of, require_same_inputs, space_of
-from chembench.paths import RunPaths, SweepPaths, as_written, read_json
+from chembench.paths import RunPaths, SweepPaths, as_written
 from chembench.specs import BaselineSpec, Inputs, Outcome, PretrainSpec, TrialSpec, Work
+from chembench.sweep.contents import units_of
 from chembench.sweep.inputs import prepare
 from chembench.sweep.ledger import ItemRecord, SweepState
+from chembench.sweep.plugin import work_of
 from chembench.sweep.resolve import Resolver
+from chembench.sweep.shard import Shard
 from chembench.trial import run_item
 
 Verdict = Literal["equal", "within noise", "different"]
@@ -107,18 +111,17 @@ def rerun(paths: SweepPaths, state: SweepState, uid: str, *, check: bool) -> Rer
         check: hold what comes out against the record.
 
     Raises:
-        ConfigError: if the item has not ended well, or its folder is gone.
+        ConfigError: if the item has not ended well.
         DataError: if an input cannot be used any more.
     """
     item = state.items[uid]
     if item.status not in ("finished", "pruned"):
         raise ConfigError(f"only an item that is finished or pruned can be repeated, {uid} is {item.status}; resume it")
     recorded = paths.run(uid, item.attempt)
-    if not recorded.spec.is_file():
-        raise ConfigError(f"an item is repeated from {recorded.spec}, which is not there; restore the sweep's folder")
     again = RunPaths(_new_folder(recorded.root.parent))
-    inputs = _inputs(paths, state, item, again)
-    work = Work.model_validate(read_json(recorded.spec))
+    resolver = _resolver(state)
+    inputs = _inputs(paths, state, item, again, resolver)
+    work = _recorded(paths, state, item, resolver)
     outcome = run_item(work.model_copy(update={"inputs": inputs, "folder": str(again.root), "save_model": False}))
     if isinstance(item.spec, PretrainSpec) and inputs.checkpoint is not None:
         shutil.rmtree(inputs.checkpoint, ignore_errors=True)  # large, and the shared one is the one that counts
@@ -138,25 +141,40 @@ def _new_folder(item_folder: Path) -> Path:
     raise ConfigError(f"an item is repeated a million times at most, {item_folder} is full; remove some of them")
 
 
-def _inputs(paths: SweepPaths, state: SweepState, item: ItemRecord, again: RunPaths) -> Inputs:
-    """What the item reads, prepared anew where it is gone; a pre-training writes its checkpoint beside the rerun."""
+def _resolver(state: SweepState) -> Resolver:
+    """Of the sweep's space and inputs, which are prepared anew where they are gone."""
     space, places = space_of(state), places_of(state)
     prepared = prepare(space, places.cache, Path(places.data_dir), places.workers, lambda line: None)
     require_same_inputs(prepared, state)
-    resolver = Resolver(space, prepared, places.cache)
+    return Resolver(space, prepared, places.cache)
+
+
+def _recorded(paths: SweepPaths, state: SweepState, item: ItemRecord, resolver: Resolver) -> Work:
+    """The item as it was handed out last; from the ledger where its ``spec.json`` is gone or damaged."""
+    run = paths.run(item.uid, max(item.attempt, 1))
+    with contextlib.suppress(OSError, ValueError):
+        work = Work.model_validate_json(run.spec.read_text(encoding="utf-8"))
+        if work.spec == item.spec:
+            return work
+    shard = state.header.get("shard")
+    units = units_of(resolver.space, resolver, Shard.parse(shard) if shard else None)
+    return work_of(item, run.root, resolver, state, {unit.name: unit for unit in units})
+
+
+def _inputs(paths: SweepPaths, state: SweepState, item: ItemRecord, again: RunPaths, resolver: Resolver) -> Inputs:
+    """What the item reads; a pre-training writes its checkpoint beside the rerun."""
     inputs = resolver.inputs(item.spec)
     if isinstance(item.spec, PretrainSpec):
         return inputs.model_copy(update={"checkpoint": str(again.root / "checkpoint")})
     if inputs.checkpoint is not None and not Path(inputs.checkpoint).is_dir():
-        _make_checkpoint(paths, state.items[item.spec.pretrained], resolver)
+        _make_checkpoint(paths, state, state.items[item.spec.pretrained], resolver)
     return inputs
 
 
-def _make_checkpoint(paths: SweepPaths, pretrain: ItemRecord, resolver: Resolver) -> None:
+def _make_checkpoint(paths: SweepPaths, state: SweepState, pretrain: ItemRecord, resolver: Resolver) -> None:
     """Pre-train again, into the cache, what a trial stands on and the cache has lost."""
-    recorded = paths.run(pretrain.uid, max(pretrain.attempt, 1))
-    work = Work.model_validate(read_json(recorded.spec))
-    folder = _new_folder(recorded.root.parent)
+    work = _recorded(paths, state, pretrain, resolver)
+    folder = _new_folder(paths.run(pretrain.uid, 1).root.parent)
     inputs = resolver.inputs(pretrain.spec)
     outcome = run_item(work.model_copy(update={"inputs": inputs, "folder": str(folder)}))
     if outcome.status != "finished":

@@ -12,9 +12,8 @@ order, the time or the number of calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from chembench.errors import Cause, ConfigError
 from chembench.paths import CachePaths, SweepPaths, as_written
@@ -211,26 +210,7 @@ class Engine:
         fraction = self._packing.memory_fraction(item)
         limit = {} if fraction is None else {"memory_fraction": fraction}
         self._write({"event": "started", "uid": item.uid, "attempt": attempt, **limit})
-        return Work(
-            uid=item.uid,
-            attempt=attempt,
-            spec=item.spec,
-            inputs=self._resolver.inputs(item.spec),
-            folder=str(folder),
-            cell=item.cell,
-            sweep=self.state.name,
-            labels={key: value for key, value in item.labels.items() if value is not None},
-            rungs=self._rungs(item),
-            save_model=first_of("confirm", item),
-            device="cuda" if self.shape(item.kind).gpus else "cpu",
-            memory_fraction=fraction,
-        )
-
-    def _rungs(self, item: ItemRecord) -> Any:
-        if item.kind != "search":
-            return None
-        unit = self._by_name[item.labels["study"]]
-        return unit.rungs(self.state, int(item.labels["ordinal"]))
+        return work_of(item, folder, self._resolver, self.state, self._by_name)
 
     # ------------------------------------------------------------------------------------------------- going on
 
@@ -320,6 +300,35 @@ class Engine:
                 self._record(item, outcome)
             else:
                 self._write({"event": "lost", "uid": item.uid, "attempt": item.attempt})
+
+
+def work_of(item: ItemRecord, folder: Path, resolver: Resolver, state: SweepState, units: Mapping[str, Unit]) -> Work:
+    """The last attempt at an item that was started, as it is handed out.
+
+    Args:
+        item: an item of ``state``.
+        folder: where the attempt writes.
+        resolver: of the sweep's space and inputs.
+        state: the sweep's.
+        units: the sweep's, by name.
+    """
+    rungs = None
+    if item.kind == "search":
+        rungs = units[item.labels["study"]].rungs(state, int(item.labels["ordinal"]))
+    return Work(
+        uid=item.uid,
+        attempt=item.attempt,
+        spec=item.spec,
+        inputs=resolver.inputs(item.spec),
+        folder=str(folder),
+        cell=item.cell,
+        sweep=state.name,
+        labels={key: value for key, value in item.labels.items() if value is not None},
+        rungs=rungs,
+        save_model=first_of("confirm", item),
+        device="cuda" if resolver.space.resources.shape(item.kind).gpus else "cpu",
+        memory_fraction=item.memory_fraction,
+    )
 
 
 def read_outcome(path: Path) -> Outcome | None:

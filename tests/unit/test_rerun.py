@@ -1,14 +1,17 @@
 """What is said of an item that was carried out a second time."""
 
 import json
+from pathlib import Path
 
 import pytest
+from sweep_fakes import grid_space, paths_in, prepared_for, swept
 
 from chembench.errors import ConfigError
-from chembench.paths import SweepPaths
-from chembench.rerun import Rerun, judged, rerun
+from chembench.paths import CachePaths, RunPaths, SweepPaths, write_json
+from chembench.rerun import Rerun, _recorded, judged, rerun
 from chembench.specs import Cell, FinetuneSpec, ModelSpec, Outcome, TrialSpec
 from chembench.sweep.ledger import ItemRecord, SweepState
+from chembench.sweep.resolve import Resolver
 
 MODEL = ModelSpec(
     architecture="roberta", hidden=16, ffn=32, layers=1, heads=1, vocabulary=50, pad_id=1, bos_id=0, eos_id=2
@@ -126,10 +129,33 @@ def test_another_end_is_different(tmp_path):
     assert found.reason == "it was finished with 3 metrics, now it is failed with 0: it broke"
 
 
+@pytest.fixture(scope="module")
+def handed_out(tmp_path_factory):
+    """A whole sweep whose pruner reads earlier windows, and the last attempt at each of its items."""
+    folder = tmp_path_factory.mktemp("swept")
+    space = grid_space(search__pruner="median")
+    state, works = swept(space, folder)
+    for work in works:
+        write_json(RunPaths(Path(work.folder)).spec, work.model_dump(mode="json"))
+    return paths_in(folder), state, Resolver(space, prepared_for(space), CachePaths(Path("/cache"))), works
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"\xff", b"[]", b"of another"])
+def test_an_item_is_repeated_as_it_was_handed_out_whatever_became_of_its_specification(handed_out, content):
+    paths, state, resolver, works = handed_out
+    assert {work.kind for work in works} == {"pretrain", "search", "rescore", "confirm", "baseline"}
+    assert any(work.rungs and work.rungs.earlier for work in works)
+    for work, other in zip(works, [*works[1:], works[0]], strict=True):
+        file = paths.run(work.uid, work.attempt).spec
+        if content is None:
+            file.unlink(missing_ok=True)
+        else:
+            file.write_bytes(other.model_dump_json().encode() if content == b"of another" else content)
+        assert _recorded(paths, state, state.items[work.uid], resolver) == work
+
+
 def test_only_what_has_ended_well_is_repeated(tmp_path):
     recorded = Recorded(tmp_path, 0.5)
-    with pytest.raises(ConfigError, match=r"an item is repeated from .*spec\.json, which is not there; restore"):
-        rerun(recorded.paths, recorded.state, recorded.uid, check=True)
     recorded.state.items[recorded.uid].status = "failed"
     with pytest.raises(ConfigError, match=r"only an item that is finished or pruned can be repeated, \w+ is failed"):
         rerun(recorded.paths, recorded.state, recorded.uid, check=True)
