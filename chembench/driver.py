@@ -18,16 +18,16 @@ from chembench.register import register
 from chembench.registry import RUNNERS
 from chembench.retention import clear_parts
 from chembench.specs import Kind, Outcome, TrialSpec
+from chembench.sweep import serial_runner
 from chembench.sweep.inputs import Say, prepare
 from chembench.sweep.ledger import Ledger, SweepState, read_state
 from chembench.sweep.plan import make_plan
 from chembench.sweep.plugin import Engine, require_same_shard
-from chembench.sweep.running import RunnerOptions, check_fits, local_node, require_reachable
+from chembench.sweep.running import RunnerOptions, check_fits, desk, local_node, require_reachable
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import Space
 from chembench.sweep.stopping import Stopping, interrupted, resume_command
-from chembench.transfer import Exchange, carried_out, open_exchange
-from chembench.trial import run_item
+from chembench.transfer import Exchange, open_exchange
 
 if TYPE_CHECKING:
     from chembench.progress import View
@@ -151,7 +151,8 @@ def _run(settings: Drive, engine: Engine, view: View, options: RunnerOptions) ->
 
     on_change()
     try:
-        RUNNERS.load(places.runner)(engine, options, on_change)
+        if not engine.done:
+            RUNNERS.load(places.runner)(engine, options, on_change)
     except (InterruptedSweepError, RunError, StorageError):
         _leave_boards(paths, view.warn)
         raise
@@ -164,6 +165,8 @@ def carry_out(settings: Drive, uid: str) -> Outcome:
     Raises:
         ConfigError: if another process drives the sweep, this machine lacks what the item needs, or it waits for more
             than its pre-training.
+        DiskFullError: if no space is left; the item waits again.
+        StorageError: if the storage fails; the item waits again.
     """
     with opened(settings, lambda line: None) as (engine, exchange):
         item = engine.state.items[uid]
@@ -172,17 +175,15 @@ def carry_out(settings: Drive, uid: str) -> Outcome:
             engine.retry(uids=[uid])
         needed = item.spec.pretrained if isinstance(item.spec, TrialSpec) else None
         wanted = (uid, needed) if needed else (uid,)
-        while not item.is_final:
-            work = engine.ask(only=wanted)
-            if work is None:
-                raise ConfigError(
-                    f"item {uid} cannot be carried out alone, its study has not come so far or chose otherwise; "
-                    f"go on with the sweep: {resume_command(as_written(settings.paths.root))}"
-                )
-            outcome = carried_out(exchange.hand_out(work) if exchange else work, run_item)
-            if exchange is not None:
-                exchange.take_in(work.uid, work.attempt)
-            engine.tell(outcome)
+        options = RunnerOptions(folders=(settings.paths.root, settings.places.cache.root), exchange=exchange)
+        with desk(engine, options, lambda: None) as at:
+            while not item.is_final and (work := at.ask(only=wanted)) is not None:
+                serial_runner.carry_out(at, work)
+        if not item.is_final:
+            raise ConfigError(
+                f"item {uid} cannot be carried out alone, its study has not come so far or chose otherwise; "
+                f"go on with the sweep: {resume_command(as_written(settings.paths.root))}"
+            )
         assert item.outcome is not None, "an item in a final state has an outcome"
         return item.outcome
 
@@ -198,9 +199,8 @@ def opened(settings: Drive, say: Say) -> Iterator[tuple[Engine, Exchange | None]
     space, paths = settings.space, settings.paths
     make_plan(space)  # a space that cannot be planned is refused before it has a folder
     with Ledger(paths) as ledger, ExitStack() as stack:
-        begun_with = ledger.state.header.get("places", {}).get("storage")
-        storage = settings.places.storage or begun_with  # given once, when the sweep begins
-        places = settings.places.model_copy(update={"storage": storage})
+        places = _places_in(settings, ledger.state)
+        storage = places.storage
         with _removed_if_not_begun(ledger):
             _require_same_sweep(settings, ledger.state)
             register(places.cache, paths)  # before inputs are prepared, so that nobody collects them meanwhile
@@ -251,8 +251,16 @@ def write_boards(paths: SweepPaths) -> None:
 
 
 def _is_done(settings: Drive, state: SweepState) -> bool:
+    """Whether nothing is left to do, and nothing to write down: the sweep was driven so before."""
     grown = _require_same_sweep(settings, state)
-    return state.finished and not grown
+    is_as_before = _places_in(settings, state).model_dump(mode="json") == state.header.get("places")
+    return state.finished and not grown and is_as_before
+
+
+def _places_in(settings: Drive, state: SweepState) -> Places:
+    """Where and how it is driven now; the storage is given once, when the sweep begins."""
+    begun_with = state.header.get("places", {}).get("storage")
+    return settings.places.model_copy(update={"storage": settings.places.storage or begun_with})
 
 
 def _require_same_sweep(settings: Drive, state: SweepState) -> list[str]:

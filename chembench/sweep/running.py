@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,14 +58,16 @@ class Desk:
         """Whether no more work will be handed out."""
         return self._engine.done or self._options.stopping.requested
 
-    def ask(self, fits: Callable[[ResourceShape], bool] = lambda shape: True) -> Work | None:
-        """The next item, if there is one that is ready, fits, and may be begun."""
+    def ask(
+        self, fits: Callable[[ResourceShape], bool] = lambda shape: True, only: Collection[str] | None = None
+    ) -> Work | None:
+        """The next item, of ``only`` if that is given, if there is one that is ready, fits, and may be begun."""
         self._require_space()
         if self._engine.given_up is not None:
             self._options.stopping.request(RunError(self._engine.given_up))
         if self.is_closed:
             return None
-        work = self._engine.ask(fits)
+        work = self._engine.ask(fits, only)
         if work is not None:
             self._in_flight[work.uid] = work
             if self._options.stopping.requested:  # a signal came while it was handed out

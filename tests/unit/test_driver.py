@@ -1,16 +1,20 @@
 """How a driver goes on with what a ledger says, and what it refuses before it writes anything."""
 
 import dataclasses
+import shutil
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
+from sweep_fakes import engine_on, failed, grid_space, opened, paths_in
 
 from chembench import driver
-from chembench.driver import drive, going_on
-from chembench.errors import ConfigError
+from chembench.driver import Drive, carry_out, drive, going_on
+from chembench.errors import ConfigError, DiskFullError
 from chembench.header import Places, space_of, write_header
 from chembench.paths import CachePaths, SweepPaths, as_written
 from chembench.register import register, registered
+from chembench.sweep import serial_runner
 from chembench.sweep.ledger import Ledger, read_state
 from chembench.sweep.reading import read_space
 from chembench.sweep.shard import Shard
@@ -74,6 +78,27 @@ def test_a_finished_sweep_that_was_renamed_is_noted_where_it_lies_when_it_is_res
     renamed = SweepPaths(begun.root.rename(begun.root.with_name("renamed")))
     drive(dataclasses.replace(going_on(renamed, read_state(renamed)), show_progress=False))
     assert {use.name: use.is_gone for use in registered(cache)} == {"part": True, "renamed": False}
+
+
+@pytest.mark.parametrize(("free", "ran"), [(2**40, 1), (2**20, 0)])
+def test_one_item_that_finds_no_space_is_tried_once_and_waits_again(tmp_path, monkeypatch, free, ran):
+    space = grid_space()
+    with opened(space, tmp_path) as ledger:
+        engine, works = engine_on(space, ledger), []
+        monkeypatch.setattr(driver, "opened", lambda *given: nullcontext((engine, None)))
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+
+        def full(work):
+            assert not works, "it is tried for ever"
+            works.append(work)
+            no_space = {"cause": "preempted", "measured": {"disk_full": True}, "message": "no space left on a device"}
+            return failed(work).model_copy(update=no_space)
+
+        monkeypatch.setattr(serial_runner, "run_item", full)
+        uid = next(uid for uid, item in engine.state.items.items() if item.kind == "baseline")
+        with pytest.raises(DiskFullError, match="no space left on a device" if ran else "64 MiB must be free"):
+            carry_out(Drive(space, paths_in(tmp_path), PLACES), uid)
+        assert len(works) == ran and engine.state.items[uid].status == "waiting"
 
 
 def test_a_folder_is_written_as_a_person_would(tmp_path, monkeypatch):
