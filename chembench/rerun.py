@@ -31,6 +31,7 @@ from chembench.sweep.contents import units_of
 from chembench.sweep.inputs import prepare
 from chembench.sweep.ledger import ItemRecord, SweepState
 from chembench.sweep.plugin import work_of
+from chembench.sweep.progress import place_of
 from chembench.sweep.resolve import Resolver
 from chembench.sweep.shard import Shard
 from chembench.trial import run_item
@@ -83,6 +84,9 @@ class Rerun:
     def text(self) -> str:
         """For people."""
         lines = [f"item {self.uid}, once more in {as_written(self.folder)}: {self.outcome.status}"]
+        if self.outcome.status == "failed":
+            place = place_of(RunPaths(self.folder))
+            lines += [f"{self.outcome.cause}: {self.outcome.message}", *([f"traceback in {place}"] if place else [])]
         if self.verdict is not None:
             lines.append(f"{self.verdict}: {self.reason}")
         if self.largest is not None:

@@ -11,6 +11,7 @@ import click
 
 from chembench.cli.options import (
     EXIT_ERROR,
+    EXIT_FAILED_ITEMS,
     cache_option,
     concurrent_option,
     data_option,
@@ -116,7 +117,9 @@ def rerun(sweep: str, uid: str, check: bool, out: Path, form: str) -> int:
 
     done = api.open_sweep(sweep, out=out).trial(uid).rerun(check=check)
     click.echo(printing.as_json(done.as_data()) if form == "json" else done.text)
-    return EXIT_ERROR if done.verdict == "different" else 0
+    if done.verdict == "different":
+        return EXIT_ERROR
+    return EXIT_FAILED_ITEMS if done.outcome.status == "failed" else 0
 
 
 VERBS = (sweep, resume, retry, rerun)

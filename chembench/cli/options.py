@@ -15,6 +15,7 @@ Option = Callable[[Command], Command]
 Folder = click.Path(file_okay=False, path_type=Path)
 
 EXIT_ERROR = 1
+EXIT_FAILED_ITEMS = 3
 
 
 def format_option(*forms: str) -> Callable[[Command], Command]:

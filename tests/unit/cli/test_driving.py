@@ -115,6 +115,21 @@ def test_rerun_ends_with_1_when_something_else_comes_out(verdict, code, capsys, 
     assert asked == [bool(check)] * 2
 
 
+def test_rerun_tells_why_an_item_failed_and_where(capsys, monkeypatch, tmp_path):
+    outcome = Outcome(uid="abc", attempt=1, kind="search", status="failed", cause="nan", message="the loss is NaN")
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "error.txt").write_text('  File "/x/chembench/trial.py", line 7, in f')
+    found = Rerun("abc", tmp_path / "again", outcome)
+    trial = SimpleNamespace(rerun=lambda check: found)
+    monkeypatch.setattr(api, "open_sweep", lambda name, out: SimpleNamespace(trial=lambda uid: trial))
+    assert cli.run(["rerun", "s", "ab"]) == 3
+    assert capsys.readouterr().out.splitlines() == [
+        "item abc, once more in again: failed",
+        "nan: the loss is NaN",
+        f"traceback in {tmp_path}/again/error.txt (chembench/trial.py:7)",
+    ]
+
+
 def test_a_sweep_hands_its_options_on_and_ends_with_the_sweeps_own_status(capsys, monkeypatch, tmp_path):
     given = {}
     done = Done()
