@@ -9,7 +9,7 @@ from sweep_fakes import drive, engine_on, paths_in
 from chembench import driver
 from chembench.driver import Drive
 from chembench.errors import InterruptedSweepError
-from chembench.header import Places
+from chembench.header import Places, places_of
 from chembench.paths import write_json
 from chembench.sweep.running import RunnerOptions
 
@@ -41,7 +41,7 @@ def test_a_sweep_ends_as_it_would_have(swept, monkeypatch, raised):
     view = SimpleNamespace(warn=warned.append, watch=lambda state: None, refresh=lambda: None)
     settings = Drive(space=SPACE, paths=paths, places=Places(cache_dir="/c", data_dir="/d"))
     try:
-        driver._run(settings, engine, view, RunnerOptions())
+        driver._run(settings, SimpleNamespace(state=engine.state, done=False), view, RunnerOptions())
     except InterruptedSweepError as error:
         assert error is raised
     else:
@@ -53,7 +53,10 @@ def test_a_sweep_ends_as_it_would_have(swept, monkeypatch, raised):
 
 def test_a_finished_sweep_that_is_resumed_ends_well(swept, tmp_path, capsys):
     paths, engine = swept
-    places = Places(cache_dir=str(tmp_path / "cache"), data_dir="/d")
+    places = places_of(engine.state)
+    header = {**engine.state.header, "places": places.model_dump(mode="json")}
+    engine._write({"event": "sweep", "name": "one", "space_digest": SPACE.digest, "header": header})
+    engine._finish()
     driver.drive(Drive(space=SPACE, paths=paths, places=places, show_progress=False))
     assert engine.state.finished
     assert capsys.readouterr().err.startswith(TOLD.format(paths_in(tmp_path)))
