@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -38,6 +38,24 @@ class Storage:
         """
         self.url = whole_url(url)
         self._system, self._root = _opened(self.url)
+
+    def require_apart(self, folders: Iterable[Path]) -> None:
+        """Refuse a local folder that lies in one of ``folders``, or holds one; what it keeps would mix with theirs.
+
+        Raises:
+            ConfigError: naming that one.
+        """
+        from fsspec.implementations.local import LocalFileSystem
+
+        if not isinstance(self._system, LocalFileSystem):
+            return
+        own = Path(self._root).resolve()
+        for folder in (folder.resolve() for folder in folders):
+            if own.is_relative_to(folder) or folder.is_relative_to(own):
+                raise ConfigError(
+                    f"storage '{self.url}' must lie apart from sweeps and caches, it shares {folder} with one; "
+                    "give --storage a folder of its own"
+                )
 
     def check(self) -> None:
         """Write, read and remove a small file, so that a wrong address or a missing right is told before any work.
@@ -248,12 +266,18 @@ class Storage:
 
 
 def whole_url(url: str) -> str:
-    """``url`` as every machine reads it: a plain path becomes an absolute one.
+    """``url`` as every machine reads it: a plain path becomes a URL.
 
     Raises:
-        ConfigError: if it holds a password.
+        ConfigError: if it is empty or a relative path, which means another place elsewhere, or holds a password.
     """
-    if "://" not in url:
+    kind, _, place = url.rpartition("://")
+    if not place or (kind in ("", "file", "local") and not Path(place).expanduser().is_absolute()):
+        raise ConfigError(
+            f"a storage must be a URL such as s3://bucket/folder or an absolute path such as {Path.cwd() / 'between'}, "
+            f"got '{url}'; correct --storage"
+        )
+    if not kind:
         return f"file://{Path(url).expanduser().resolve()}"
     if urlsplit(url).password is not None:
         raise ConfigError("a storage URL is kept in the sweep's records, this one holds a password; leave it out")

@@ -344,8 +344,9 @@ def open_exchange(url: str, paths: SweepPaths, cache: CachePaths) -> Exchange:
     """The exchange of a sweep; nothing of the sweep is read or written yet.
 
     Raises:
-        ConfigError: if the storage cannot be used.
+        ConfigError: if the storage cannot be used, or lies where the sweep or its cache does.
     """
     storage = Storage(url)
+    storage.require_apart([paths.root.parent, cache.root])
     storage.check()
     return Exchange(storage, paths, cache)

@@ -1,8 +1,8 @@
 """Folders behind a URL are whole or not there, over each kind of file system that can be had on this machine."""
 
 import json
+import re
 import secrets
-import shutil
 import threading
 from pathlib import Path
 
@@ -400,12 +400,24 @@ def test_wrong_credentials_are_told(s3, monkeypatch):
         breaking(storage, "exists", error=PermissionError("Forbidden")).check()
 
 
-def test_a_relative_folder_is_one_place_from_anywhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    storage = Storage("kept")
-    assert storage.url == f"file://{tmp_path}/kept"
-    storage.push_folder(filled(tmp_path / "there", a="1"), "k")
-    monkeypatch.chdir("/")
-    assert Storage(storage.url).has("k")
-    shutil.rmtree(tmp_path / "kept")
-    assert not storage.has("k")
+@pytest.mark.parametrize("url", ["", ".", "kept", "../kept", "file://", "file://kept", "local://kept", "s3://"])
+def test_no_place_and_one_that_is_another_elsewhere_are_refused(url):
+    told = rf"must be a URL such as s3://bucket/folder or an absolute path such as /.*, got '{re.escape(url)}'; correct"
+    with pytest.raises(ConfigError, match=told):
+        Storage(url)
+
+
+def test_a_folder_is_one_place_as_a_path_and_as_a_url(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Storage("~/kept").url == Storage(f"{tmp_path}/kept").url == Storage(f"file://{tmp_path}/kept/").url
+
+
+@pytest.mark.parametrize("place", ["sweeps", ".", "sweeps/one", "cache/pretrained", "link"])
+def test_a_storage_shares_no_folder_with_sweeps_and_caches(tmp_path, place):
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "sweeps")
+    folders = [tmp_path / "sweeps", tmp_path / "cache"]
+    with pytest.raises(ConfigError, match=r"must lie apart from sweeps and caches, it shares /.* a folder of its own"):
+        Storage(str(tmp_path / place)).require_apart(folders)
+    Storage(str(tmp_path / "between")).require_apart(folders)
+    Storage("memory://sweeps").require_apart(folders)

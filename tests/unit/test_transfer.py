@@ -505,9 +505,12 @@ def test_another_sweep_of_the_same_name_is_refused(world, tmp_path):
 
 def test_a_storage_that_cannot_be_used_is_told_before_anything_is_written(tmp_path):
     (tmp_path / "file").write_text("")
-    paths = SweepPaths(tmp_path / "one")
+    paths, cache = SweepPaths(tmp_path / "sweeps" / "one"), CachePaths(tmp_path / "cache")
     with pytest.raises(ConfigError, match="correct --storage, or the credentials in the environment"):
-        open_exchange(str(tmp_path / "file" / "x"), paths, CachePaths(tmp_path))
+        open_exchange(str(tmp_path / "file" / "x"), paths, cache)
+    for place in (tmp_path, paths.root, cache.root):
+        with pytest.raises(ConfigError, match="must lie apart from sweeps and caches"):
+            open_exchange(str(place), paths, cache)
     assert not paths.root.exists()
 
 
