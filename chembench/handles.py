@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from chembench.config import Spec
-from chembench.errors import Cause, ConfigError
+from chembench.errors import CAUSES, Cause, ConfigError, UnknownNameError
 from chembench.header import require_readable
 from chembench.paths import CachePaths, RunPaths, SweepPaths
 from chembench.specs import BaselineSpec, Cell, Kind, Outcome, PretrainSpec, TrialSpec
@@ -158,14 +158,26 @@ class Sweep:
         Args:
             status: leave out all others.
             kind: leave out all others.
+
+        Raises:
+            UnknownNameError: if there is no such status or kind.
         """
+        for name, value, known in (("status", status, get_args(ItemStatus)), ("kind", kind, get_args(Kind))):
+            if value is not None and value not in known:
+                raise UnknownNameError(name, str(value), known)
         state = self.state()
         cache = _cache_of(state)
         found = (item for item in state.items.values() if status in (None, item.status) and kind in (None, item.kind))
         return [Trial(self, item, cache) for item in found]
 
     def failed(self, cause: Cause | None = None) -> list[Trial]:
-        """The items that failed, of ``cause`` alone if one is given."""
+        """The items that failed, of ``cause`` alone if one is given.
+
+        Raises:
+            UnknownNameError: if there is no such cause.
+        """
+        if cause is not None and cause not in CAUSES:
+            raise UnknownNameError("cause", cause, CAUSES)
         failed = self.trials(status="failed")
         return [item for item in failed if item.outcome is not None and cause in (None, item.outcome.cause)]
 
@@ -182,12 +194,14 @@ class Sweep:
             show_progress: draw progress on the terminal.
 
         Raises:
-            ConfigError: if one of ``uids`` is no failed item.
+            ConfigError: if one of ``uids`` is no failed item, or failed of another cause; nothing was begun then.
         """
         from chembench.driver import drive, going_on
+        from chembench.sweep.plugin import require_failed
 
         wanted = [self.find(uid) for uid in uids] or None
         state = self.begun()
+        require_failed(state, wanted or (), cause)
         if wanted or self.failed(cause):
             drive(going_on(self.paths, state, show_progress=show_progress), lambda engine: engine.retry(cause, wanted))
         return self

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
-from chembench.errors import Cause, ConfigError
+from chembench.errors import CAUSES, Cause, ConfigError, UnknownNameError
 from chembench.paths import CachePaths, SweepPaths, as_written
 from chembench.specs import Kind, Outcome, TrialSpec, Work
 from chembench.sweep.contents import baseline_events, units_of
@@ -171,9 +171,9 @@ class Engine:
             Uids of the items that wait again.
 
         Raises:
-            ConfigError: if one of ``uids`` is no failed item of this sweep.
+            ConfigError: if one of ``uids`` is no failed item of this sweep, or failed of another cause.
         """
-        _require_failed(self.state, uids or ())
+        require_failed(self.state, uids or (), cause)
         failed = [item for item in self.state.items.values() if item.status == "failed"]
         chosen = {
             item.uid
@@ -351,11 +351,22 @@ def waits_again(item: ItemRecord, outcome: Outcome) -> bool:
     return outcome.cause != "worker-lost" or item.losses + 1 < MAX_ATTEMPTS
 
 
-def _require_failed(state: SweepState, uids: Collection[str]) -> None:
+def require_failed(state: SweepState, uids: Collection[str], cause: Cause | None = None) -> None:
+    """Refuse to retry what has not failed, or not of ``cause``.
+
+    Raises:
+        ConfigError: naming the first of ``uids`` that it holds for, or the cause that there is not.
+    """
+    if cause is not None and cause not in CAUSES:
+        raise UnknownNameError("cause", cause, CAUSES)
     for uid in uids:
-        status = state.items[uid].status if uid in state.items else "no item of this sweep"
-        if status != "failed":
+        item = state.items.get(uid)
+        if item is None or item.status != "failed":
+            status = "no item of this sweep" if item is None else item.status
             raise ConfigError(f"only a failed item can be retried, {uid} is {status}; see chembench status")
+        own = item.outcome and item.outcome.cause
+        if cause not in (None, own):
+            raise ConfigError(f"item {uid} failed of {own}, not of {cause}; name the one or leave the other out")
 
 
 def require_same_shard(state: SweepState, shard: Shard | None) -> None:

@@ -6,7 +6,7 @@ from sweep_fakes import drive, engine_on, paths_in
 
 import chembench
 from chembench import upkeep
-from chembench.errors import DataError
+from chembench.errors import ConfigError, DataError, UnknownNameError
 from chembench.handles import Sweep
 from chembench.paths import SweepPaths
 
@@ -59,3 +59,25 @@ def test_a_sweep_with_settings_that_this_version_does_not_know_is_left_alone(tmp
         use(paths_in(tmp_path).root)
     assert "\n" not in str(caught.value)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_what_cannot_be_retried_is_refused_before_anything_is_begun(sweep, monkeypatch):
+    monkeypatch.setattr("chembench.driver.drive", lambda *_: pytest.fail("it was driven"))
+    uid = sweep.trials()[0].uid
+    with pytest.raises(ConfigError, match=rf"only a failed item can be retried, {uid} is finished; see chembench stat"):
+        sweep.retry(uids=[uid])
+    with pytest.raises(UnknownNameError, match=r"unknown cause 'nope'\. Known: bug, data, nan"):
+        sweep.retry("nope")
+
+
+@pytest.mark.parametrize(
+    ("look", "told"),
+    [
+        (lambda sweep: sweep.trials(status="finnished"), r"unknown status 'finnished'\. Did you mean 'finished'\?"),
+        (lambda sweep: sweep.trials(kind="nope"), r"unknown kind 'nope'\. Known: baseline, confirm"),
+        (lambda sweep: sweep.failed("nope"), r"unknown cause 'nope'\. Known: bug, data"),
+    ],
+)
+def test_a_status_kind_or_cause_that_there_is_not_is_told(sweep, look, told):
+    with pytest.raises(UnknownNameError, match=told):
+        look(sweep)

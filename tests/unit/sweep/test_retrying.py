@@ -19,7 +19,7 @@ from sweep_fakes import (
     swept,
 )
 
-from chembench.errors import ConfigError
+from chembench.errors import ConfigError, UnknownNameError
 from chembench.report.leaderboard import design_from_state, leaderboards
 from chembench.report.rows import rows_from_state
 from chembench.sweep.ledger import Ledger, line_of, read_events, read_state
@@ -67,7 +67,11 @@ def test_only_the_cause_and_the_uids_that_are_asked_for_are_retried(tmp_path):
     with opened(space, tmp_path) as ledger:
         engine = engine_on(space, ledger)
         assert engine.retry(cause="preempted") == [] and engine.done
-        assert engine.retry(cause="nan", uids=by_cause["oom"]) == [] and engine.state.finished
+        with pytest.raises(ConfigError, match=rf"item {by_cause['oom'][0]} failed of oom, not of nan; name the one"):
+            engine.retry(cause="nan", uids=by_cause["oom"])
+        with pytest.raises(UnknownNameError, match=r"unknown cause 'nam'\. Did you mean 'nan'\? Known: bug, data"):
+            engine.retry(cause="nam")
+        assert engine.state.finished
         assert engine.retry(cause="nan") == by_cause["nan"] and not engine.done
         one = by_cause["oom"][0]
         assert engine.retry(uids=[one]) == [one]
