@@ -15,7 +15,7 @@ from chembench.errors import ConfigError, DataError
 from chembench.paths import CachePaths, SweepPaths, full_disk_told, is_disk_full, read_json, write_json
 from chembench.specs import PretrainSpec
 from chembench.sweep.ledger import SweepState, read_state
-from chembench.sweep.locking import at_rest
+from chembench.sweep.locking import is_at_rest
 from chembench.sweep.units import first_of
 from chembench.sweep.winners import winners
 
@@ -202,12 +202,3 @@ def _noted(paths: SweepPaths, host: str, file: Path, held: Collection[SweepPaths
         return Use(paths, is_gone=True)
     text = f"sweep '{paths.root.name}' of machine {host} may use it; delete {file} if that is gone"
     return Use(paths, unknown=text)
-
-
-def is_at_rest(paths: SweepPaths) -> bool:
-    """Whether no driver works on the sweep at this moment."""
-    try:
-        with at_rest(paths):
-            return True
-    except ConfigError:
-        return False

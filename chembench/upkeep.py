@@ -19,9 +19,9 @@ from chembench.header import places_of, require_readable, space_of
 from chembench.holdings import Thing, cache_parts, parts_in, size_of
 from chembench.paths import SweepPaths, builder_of, write_json, written_whole
 from chembench.sweep.ledger import SweepState, read_state
-from chembench.sweep.locking import at_rest, holder_of
+from chembench.sweep.locking import at_rest, holder_of, is_at_rest
 from chembench.tracking.differences import differences
-from chembench.tracking.mlflow_sync import driver_is_at_work, sync, tracking_uri_of
+from chembench.tracking.mlflow_sync import sync, tracking_uri_of
 from chembench.tracking.optuna_journal import journal_problem, write_journal
 from chembench.tracking.places import network_file_system, sqlite_file
 from chembench.tracking.uploader import SyncReport
@@ -61,7 +61,7 @@ def sync_sweep(paths: SweepPaths, tracking_uri: str | None = None, say: Say = la
             problems.append(f"{name}: {error}")
     uri = tracking_uri or tracking_uri_of(state, paths)
     say(f"MLflow: sending to {uri}")
-    report = sync(paths.root, uri, final=not driver_is_at_work(paths))
+    report = sync(paths.root, uri, final=is_at_rest(paths))
     if report.unsent:
         problems.append(f"MLflow: {report.message}")
     else:
@@ -81,7 +81,7 @@ def _begun(paths: SweepPaths) -> SweepState:
 
 
 def _rebuild_journal(paths: SweepPaths, state: SweepState) -> str:
-    if driver_is_at_work(paths):
+    if not is_at_rest(paths):
         return "left to the driver, who is at work"
     space = space_of(state)
     with at_rest(paths):
@@ -135,7 +135,7 @@ def examine_sweep(paths: SweepPaths, tracking_uri: str | None = None) -> list[Fi
     require_readable(state)
     uri = tracking_uri or tracking_uri_of(state, paths)
     steady = [*damage.result_findings(paths, state), *damage.curve_findings(paths, state), *_place_findings(uri)]
-    if driver_is_at_work(paths):
+    if not is_at_rest(paths):
         held = f"process {holder_of(paths)} drives the sweep"
         return [Finding("lock", "ok", str(paths.lock), held, "nothing is mended meanwhile"), *steady]
     found += [*damage.running_findings(paths, state), *steady, *damage.unknown_findings(paths, state)]

@@ -2,44 +2,46 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import platform
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO
 
 from chembench.errors import ChembenchError, ConfigError, DataError, DiskFullError
 from chembench.paths import SweepPaths, as_written, is_disk_full
 from chembench.sweep.stopping import resume_command
 
+TAKE_SECONDS = 1.0
+"""How long a lock is asked for: whoever only looks whether it is held has it for an instant."""
+
 
 def take_lock(paths: SweepPaths) -> IO[str]:
     """The lock of a sweep, which is given back when the file is closed.
 
     Raises:
-        ConfigError: if another driver holds it.
+        ConfigError: if another process holds it.
         DataError: if the sweep's folder cannot be written.
         DiskFullError: if no space is left to write down who holds it.
     """
     try:
-        lock = paths.lock.open("a+")
+        lock = _locked(paths, "a+", fcntl.LOCK_EX)
     except OSError as error:
         raise cannot_write(paths, error) from error
-    _lock(paths, lock)
-    if not is_held(paths, lock):  # removed while it was waited for
-        lock.close()
-        return take_lock(paths)
     try:
-        lock.truncate(0)
-        lock.write(f"{os.getpid()} on {platform.node()}")
-        lock.flush()
+        _sign(lock)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            lock.close()
+        lock.close()
         raise cannot_write(paths, error) from error
     return lock
+
+
+def _sign(lock: IO[str]) -> None:
+    """Write down who holds it."""
+    os.ftruncate(lock.fileno(), 0)
+    os.pwrite(lock.fileno(), f"{os.getpid()} on {platform.node()}".encode(), 0)
 
 
 def is_held(paths: SweepPaths, lock: IO[str]) -> bool:
@@ -74,32 +76,62 @@ def require_alone(paths: SweepPaths, lock: IO[str], foreign_bytes: int) -> None:
 
 @contextmanager
 def at_rest(paths: SweepPaths) -> Iterator[None]:
-    """Within the block no driver works on the sweep; nothing in its folder is changed.
+    """Within the block no driver works on the sweep; nothing in its folder is changed but who holds its lock.
 
     Raises:
         ConfigError: if one is at work.
     """
-    if not paths.lock.is_file():
-        yield
-        return
-    with paths.lock.open() as lock:
-        _lock(paths, lock)
+    with ExitStack() as held:
+        with suppress(FileNotFoundError):  # nobody ever drove it
+            lock = held.enter_context(_locked_for_rest(paths))
+            with suppress(OSError):  # it may only be read, or the disk is full; then an earlier holder is named
+                _sign(lock)
         yield
 
 
-def _lock(paths: SweepPaths, lock: IO[str]) -> None:
+def _locked_for_rest(paths: SweepPaths) -> IO[str]:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+        return _locked(paths, "r+", fcntl.LOCK_EX)
+    except FileNotFoundError:
+        raise
+    except OSError:  # somebody else's: it may only be read, which keeps a driver away as well
+        return _locked(paths, "r", fcntl.LOCK_SH)
+
+
+def is_at_rest(paths: SweepPaths) -> bool:
+    """Whether no process drives the sweep, or holds it at rest, at this moment."""
+    try:
+        with paths.lock.open() as lock:
+            return _is_taken(lock, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return True
+
+
+def _locked(paths: SweepPaths, mode: str, how: int) -> IO[str]:
+    until = time.monotonic() + TAKE_SECONDS
+    while True:
+        lock = paths.lock.open(mode)
+        if _is_taken(lock, how) and is_held(paths, lock):
+            return lock
         lock.close()
-        raise ConfigError(
-            f"sweep {paths.root.name} is driven by another process (pid {holder_of(paths)}); "
-            "wait for it, or end it and try again"
-        ) from error
+        if time.monotonic() > until:
+            raise ConfigError(
+                f"sweep {paths.root.name} is driven by another process (pid {holder_of(paths)}); "
+                "wait for it, or end it and try again"
+            )
+        time.sleep(0.01)
+
+
+def _is_taken(lock: IO[str], how: int) -> bool:
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def holder_of(paths: SweepPaths) -> str:
-    """The process that took the lock last: its number, with its machine if that is another one."""
+    """The process that holds the lock, or did last: its number, with its machine if that is another one."""
     return paths.lock.read_text().strip().removesuffix(f" on {platform.node()}") or "unknown"
 
 

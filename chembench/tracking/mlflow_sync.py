@@ -6,7 +6,6 @@ Run as a process: ``python -m chembench.tracking.mlflow_sync --sweep DIR [--trac
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import shlex
@@ -21,6 +20,7 @@ from pathlib import Path
 from chembench.errors import ChembenchError, ConfigError
 from chembench.paths import SweepPaths
 from chembench.sweep.ledger import SweepState, read_state
+from chembench.sweep.locking import is_at_rest
 from chembench.tracking.places import SQLITE, artifact_root
 from chembench.tracking.sent import SentFile
 from chembench.tracking.store import quiet_mlflow
@@ -205,18 +205,6 @@ def _wait(seconds: float, stop: Callable[[], bool]) -> None:
         time.sleep(0.2)
 
 
-def driver_is_at_work(paths: SweepPaths) -> bool:
-    """Whether a process holds the sweep's lock."""
-    if not paths.lock.is_file():
-        return False
-    with paths.lock.open("r") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
-
-
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="chembench.tracking.mlflow_sync", description=__doc__)
     parser.add_argument("--sweep", type=Path, required=True, help="the sweep's folder")
@@ -248,7 +236,7 @@ def _carried_out(given: argparse.Namespace) -> SyncReport:
     paths = SweepPaths(given.sweep)
     if given.closing is not None:
         return close(paths.root, given.tracking_uri or default_tracking_uri(paths.root), given.closing)
-    return sync(paths.root, given.tracking_uri, final=not driver_is_at_work(paths))
+    return sync(paths.root, given.tracking_uri, final=is_at_rest(paths))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,8 +17,9 @@ from chembench.config import canonical_json
 from chembench.errors import ConfigError, DataError
 from chembench.paths import SweepPaths
 from chembench.specs import BaselineSpec, Outcome
+from chembench.sweep import locking
 from chembench.sweep.ledger import EVENTS, ItemRecord, Ledger, line_of, orphan_message, read_events, read_state
-from chembench.sweep.locking import at_rest
+from chembench.sweep.locking import at_rest, is_at_rest
 
 BASELINE = BaselineSpec(
     baseline="constant", task="t", task_kind="regression", targets=1, data="d", test_rows="r", sealed="s"
@@ -336,6 +337,48 @@ def test_a_sweep_that_cannot_be_written_is_told_and_stays_free(whole, name, monk
         with pytest.raises(DataError, match=rf"{name} cannot be: Read-only file system; make it writable, then chemb"):
             Ledger(whole)
     Ledger(whole).close()
+
+
+def test_a_driver_waits_for_those_who_only_look_whether_one_is_at_work(whole, monkeypatch):
+    with whole.lock.open() as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        assert is_at_rest(whole), "two who look do not take each other for a driver"
+        monkeypatch.setattr(locking.time, "sleep", lambda seconds: fcntl.flock(look, fcntl.LOCK_UN))
+        with Ledger(whole):
+            assert not is_at_rest(whole)
+
+
+def test_whoever_keeps_a_sweep_at_rest_is_named(whole, monkeypatch):
+    monkeypatch.setattr(locking, "TAKE_SECONDS", 0.0)
+    whole.lock.write_text(f"99999999 on {platform.node()}")
+    with at_rest(whole), pytest.raises(ConfigError, match=rf"\(pid {os.getpid()}\); wait for it"):
+        Ledger(whole)
+
+
+def test_a_lock_that_may_only_be_read_keeps_a_driver_away_all_the_same(whole, monkeypatch):
+    monkeypatch.setattr(locking, "TAKE_SECONDS", 0.0)
+    written = whole.lock.read_bytes()
+
+    def read_only(self, mode="r", **how):
+        if self == whole.lock and mode == "r+":
+            raise OSError(errno.EROFS, "Read-only file system")
+        return opened(self, mode, **how)
+
+    opened = Path.open
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", read_only)
+        with at_rest(whole), pytest.raises(ConfigError, match="is driven by another process"):
+            Ledger(whole)
+    assert whole.lock.read_bytes() == written
+
+
+def test_a_full_disk_keeps_nobody_from_tidying_up(whole, monkeypatch):
+    def full(descriptor, data, offset):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with at_rest(whole):
+        assert not is_at_rest(whole)
 
 
 def test_a_folder_without_a_sweep_says_how_to_start_one(tmp_path):
