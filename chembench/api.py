@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -53,11 +54,20 @@ def open_sweep(path_or_name: str | Path, out: str | Path = "sweeps") -> Sweep:
         ConfigError: if there is none.
     """
     for root in (Path(path_or_name), Path(out) / str(path_or_name)):
-        if (root / "ledger.jsonl").is_file():
+        if _is_sweep(root):
             return Sweep(root.resolve())
     raise ConfigError(
         f"no sweep '{path_or_name}', neither as a folder nor under {out}/; see the folders there, or --out"
     )
+
+
+def _is_sweep(root: Path) -> bool:
+    try:
+        return SweepPaths(root).ledger.is_file()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
 
 
 def run_sweep(  # noqa: PLR0913 - the options of the command, each by keyword
@@ -101,7 +111,7 @@ def run_sweep(  # noqa: PLR0913 - the options of the command, each by keyword
         InterruptedSweepError: after a signal; `resume` goes on.
     """
     from chembench.driver import Drive, drive
-    from chembench.header import Places
+    from chembench.header import places_from
 
     RUNNERS.require(runner)
     part = Shard.parse(shard) if shard is not None else None
@@ -110,7 +120,7 @@ def run_sweep(  # noqa: PLR0913 - the options of the command, each by keyword
         space=space,
         paths=paths,
         shard=part,
-        places=Places(
+        places=places_from(
             cache_dir=_absolute(cache_dir or default_cache()),
             data_dir=_absolute(data_dir or default_data_dir()),
             runner=runner,
@@ -222,12 +232,12 @@ def open_engine(
         DataError: if an input cannot be used.
     """
     from chembench.driver import Drive, opened
-    from chembench.header import Places
+    from chembench.header import places_from
 
     settings = Drive(
         space=space,
         paths=_sweep_paths(space, name, out),
-        places=Places(
+        places=places_from(
             cache_dir=_absolute(cache_dir or default_cache()), data_dir=_absolute(data_dir or default_data_dir())
         ),
         show_progress=False,

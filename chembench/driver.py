@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from chembench.errors import ConfigError, DiskFullError, InterruptedSweepError, RunError, StorageError
-from chembench.header import Places, places_of, require_same_inputs, require_same_space, space_of, write_header
+from chembench.header import (
+    Places,
+    places_from,
+    places_of,
+    require_same_inputs,
+    require_same_space,
+    space_of,
+    write_header,
+)
 from chembench.keeper import Keeper
 from chembench.paths import SweepPaths, as_written, written_whole
 from chembench.register import register
@@ -71,11 +79,11 @@ def going_on(
     Raises:
         ConfigError: if the ledger does not say where its inputs are, or an override cannot be read.
     """
-    places, shard = places_of(state), state.header.get("shard")
+    before, shard = places_of(state), state.header.get("shard")
     return Drive(
         space=space_of(state, overrides),
         paths=paths,
-        places=Places.model_validate({**places.model_dump(), **(changed or {})}),
+        places=places_from(**{**before.model_dump(), **(changed or {})}),
         shard=Shard.parse(shard) if shard else None,
         show_progress=show_progress,
         command=tuple(state.header["command"]),

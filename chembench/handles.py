@@ -135,6 +135,8 @@ class Sweep:
         return self._found(self.state(), prefix).uid
 
     def _found(self, state: SweepState, prefix: str) -> ItemRecord:
+        if not isinstance(prefix, str):
+            raise ConfigError(f"an item is found by its uid or the start of it, as text, got {prefix!r}; see rows.csv")
         uids = [uid for uid in state.items if uid.startswith(prefix)]
         if len(uids) != 1:
             what = "no item" if not uids else f"{len(uids)} items ({', '.join(sorted(uids)[:3])}...)"

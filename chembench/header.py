@@ -82,6 +82,18 @@ class Places(Spec):
         return self.cache.pretrained(digest).is_dir()
 
 
+def places_from(**given: Any) -> Places:
+    """Where a sweep reads and writes, and how it is run, as a person said.
+
+    Raises:
+        ConfigError: if something cannot be so.
+    """
+    try:
+        return Places(**given)
+    except ValidationError as error:
+        raise ConfigError(f"a sweep cannot be driven so: {mistakes_in(error)}; correct it") from error
+
+
 def places_of(state: SweepState) -> Places:
     """Where and how a sweep was driven last.
 

@@ -18,6 +18,7 @@ INPUTS = ("corpora", "tokenizers", "shards", "labels", "tasks", "splits", "seale
 
 _UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_LARGEST = 2**63
 _RERUN = re.compile(r"rerun-[0-9]+")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]+)")
 
@@ -28,10 +29,11 @@ def parse_size(text: str) -> int:
     Raises:
         ConfigError: if it is written otherwise.
     """
-    found = _SIZE.fullmatch(text)
-    if found is None or found[2] not in _UNITS:
+    found = _SIZE.fullmatch(str(text))
+    size = float(found[1]) * _UNITS.get(found[2], -1) if found else -1
+    if not 0 <= size < _LARGEST:
         raise ConfigError(f"a size is a number and one of {', '.join(_UNITS)}, such as 20GB or 500MiB, got '{text}'")
-    return int(float(found[1]) * _UNITS[found[2]])
+    return int(size)
 
 
 def size_text(size: int) -> str:

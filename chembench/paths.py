@@ -18,7 +18,7 @@ from typing import Any
 from chembench.errors import ChembenchError, ConfigError, DataError, DiskFullError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-_OF_THE_MACHINE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
+_OF_THE_MACHINE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG)
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _PART = re.compile(r"\..+\.(?P<space>[0-9a-f]{8})\.(?P<pid>[0-9]+)\.[0-9a-f]{8}")
 
@@ -29,7 +29,7 @@ def safe_name(kind: str, name: str) -> str:
     Raises:
         ConfigError: otherwise.
     """
-    if not _SAFE_NAME.fullmatch(name):
+    if not isinstance(name, str) or not _SAFE_NAME.fullmatch(name):
         raise ConfigError(
             f"{kind} name must be 1-80 letters, digits, '.', '_' or '-' and start with a letter or digit, got {name!r}"
         )

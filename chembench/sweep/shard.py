@@ -24,7 +24,7 @@ class Shard:
         Raises:
             ConfigError: if it is written otherwise, or there is no such part.
         """
-        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", str(text))
         index, of = map(int, found.groups()) if found else (0, 0)
         if not 1 <= index <= of:
             raise ConfigError(f"a shard is written as i/n with 1 <= i <= n, got '{text}'; of four machines: 1/4 to 4/4")

@@ -81,3 +81,9 @@ def test_what_cannot_be_retried_is_refused_before_anything_is_begun(sweep, monke
 def test_a_status_kind_or_cause_that_there_is_not_is_told(sweep, look, told):
     with pytest.raises(UnknownNameError, match=told):
         look(sweep)
+
+
+@pytest.mark.parametrize("uid", [None, 5])
+def test_a_uid_is_text(sweep, uid):
+    with pytest.raises(ConfigError, match=rf"an item is found by its uid or the start of it, as text, got {uid}; see"):
+        sweep.trial(uid)

@@ -624,7 +624,10 @@ def test_sizes_are_read(text, size):
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["20", "GB", "20 GB", "20gb", "-1GB", "1e3GB", "20G", "", "1.GB", "½GB", "20GB "])
+@pytest.mark.parametrize(
+    "text",
+    ["20", "GB", "20 GB", "20gb", "-1GB", "1e3GB", "20G", "", "1.GB", "½GB", "20GB ", 20, "-0.1B", "9" * 400 + "GB"],
+)
 def test_a_size_that_is_written_otherwise_is_refused(text):
     with pytest.raises(ConfigError, match=r"a size is a number and one of B, kB, MB, GB, TB, .* such as 20GB or 500Mi"):
         parse_size(text)

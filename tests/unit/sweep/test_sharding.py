@@ -32,7 +32,7 @@ def test_a_shard_is_read_as_it_is_written(text, shard):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1", "0/4", "5/4", "1/0", "-1/4", "1/4/2", "a/b", "1 / 4", "1/4 ", "²/4", "1/9999999"]
+    "text", ["", "1", "0/4", "5/4", "1/0", "-1/4", "1/4/2", "a/b", "1 / 4", "1/4 ", "²/4", "1/9999999", 1]
 )
 def test_what_is_no_shard_is_told(text):
     with pytest.raises(
