@@ -1,0 +1,181 @@
+"""A search over fine-tunings from one checkpoint, end to end: `chembench sweep`, and Tune + OptunaSearch + Trainer.
+
+Both sides run as commands of their own and take turns: wall time from their start to their end, Ray's start included.
+They are given the same rows, tokenizer, checkpoint, ranges, trials, epochs and number of processes. chembench also
+keeps a ledger and predictions, sends everything to MLflow, trains the chosen recipe anew and opens its test, within
+its time.
+The task is delaney where its file lies in CHEMBENCH_DATA_DIR, otherwise the one that comes with RDKit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from tables import machine, publish, table
+from trainer_sweep import SEARCHED
+
+from chembench.paths import SweepPaths
+from chembench.sweep.ledger import read_state
+
+EPOCHS = 5
+SPACE = """
+name = "finetuning"
+tasks = ["{task}"]
+[corpus]
+files = ["rdkit:NCI/first_5K.smi"]
+validation = 100
+[labels]
+statistics_molecules = 1000
+[grid]
+architecture = ["roberta"]
+size = ["w64x2"]
+molecules = [1000]
+[controls]
+from_scratch = false
+baselines = []
+[pretrain]
+objective = "mtr"
+epochs = 2
+learning_rate = 1e-3
+batch_size = 32
+[finetune]
+method = "full"
+learning_rate = {{ low = {rate[0]}, high = {rate[1]}, log = true }}
+dropout = {{ low = {dropout[0]}, high = {dropout[1]} }}
+batch_size = 32
+max_epochs = {epochs}
+[search]
+sampler = "tpe"
+trials = {trials}
+ask_window = 4
+[confirm]
+rescore_top = 1
+rescore_seeds = 0
+pretrain_seeds = 1
+splits = 1
+head_seeds = 1
+"""
+OTHER_SIDE = Path(__file__).resolve().with_name("trainer_sweep.py")
+OURS = "`chembench sweep`"
+OTHERS = {"Tune + OptunaSearch + Trainer": (), "the same, `reuse_actors=True`": ("--reuse-actors",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """One search, carried out."""
+
+    seconds: float
+    objectives: list[float]
+    """Best epoch of each trial: root mean square error on validation in standard deviations."""
+    epochs: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What all runs of chembench share."""
+
+    root: Path
+    task: str
+    slots: int
+
+    def sweep(self, name: str, trials: int) -> SweepPaths:
+        """One sweep of so many trials, with the command."""
+        file = self.root / f"{name}.toml"
+        rate, dropout = SEARCHED["learning_rate"], SEARCHED["dropout"]
+        file.write_text(SPACE.format(task=self.task, trials=trials, epochs=EPOCHS, rate=rate, dropout=dropout))
+        command = [sys.executable, "-c", "from chembench.cli import main; main()", "sweep", "--space", str(file)]
+        command += ["--name", name, "--out", str(self.root / name / "sweeps"), "--cache-dir", str(self.root / "cache")]
+        subprocess.run([*command, "--max-concurrent", str(self.slots), "--quiet"], check=True, stdout=sys.stderr)
+        return SweepPaths(self.root / name / "sweeps" / name)
+
+
+def task_here() -> str:
+    """``delaney`` if its file is there; DeepChem would download it, which nobody asked for."""
+    file = Path(os.environ.get("CHEMBENCH_DATA_DIR", "")) / "delaney-processed.csv"
+    return "delaney" if file.is_file() else "freewilson_pic50"
+
+
+def trial_file(paths: SweepPaths) -> Path:
+    """The specification of a search trial, with the places of all it reads."""
+    items = read_state(paths).items.values()
+    return next(paths.run(item.uid, item.attempt).spec for item in items if item.kind == "search")
+
+
+def by_chembench(place: Place, name: str, trials: int) -> Ended:
+    started = time.perf_counter()
+    paths = place.sweep(name, trials)
+    seconds = time.perf_counter() - started
+    outcomes = [item.outcome for item in read_state(paths).items.values() if item.kind == "search"]
+    metrics = [outcome.metrics for outcome in outcomes if outcome is not None and outcome.status == "finished"]
+    return Ended(seconds, [one["objective"] for one in metrics], [int(one["epochs"]) for one in metrics])
+
+
+def by_tune(work: Path, trials: int, slots: int, options: tuple[str, ...]) -> Ended:
+    started = time.perf_counter()
+    command = [sys.executable, str(OTHER_SIDE), "--work", str(work), "--trials", str(trials), "--slots", str(slots)]
+    done = subprocess.run([*command, *options], check=True, stdout=subprocess.PIPE, text=True)
+    seconds = time.perf_counter() - started
+    return Ended(seconds, **json.loads(done.stdout.splitlines()[-1]))
+
+
+def measure(trials: int, rounds: int, slots: int, root: Path) -> str:
+    """The table, as Markdown.
+
+    Raises:
+        ClickException: if a way did not carry out all trials and all their epochs.
+    """
+    place = Place(root, task_here(), slots)
+    first = place.sweep("first", 1)  # data, splits and the checkpoint, which are not measured
+    found: dict[str, list[Ended]] = {way: [] for way in (OURS, *OTHERS)}
+    for number in range(rounds):
+        found[OURS].append(by_chembench(place, f"round{number}", trials))
+        for way, options in OTHERS.items():
+            found[way].append(by_tune(trial_file(first), trials, slots, options))
+        for way, runs in found.items():
+            click.echo(f"{way}: {runs[-1].seconds:.0f} s", err=True)
+            if runs[-1].epochs != [EPOCHS] * trials:
+                raise click.ClickException(f"{way} must carry out {trials} x {EPOCHS} epochs, got {runs[-1].epochs}")
+    task = place.task if place.task == "delaney" else f"{place.task} (delaney-processed.csv is not here)"
+    return (
+        f"{trials} trials of {EPOCHS} epochs on {task}, full fine-tuning of one RoBERTa w64x2, {slots} processes, "
+        f"{rounds} rounds in turn, wall time from start to end of the command.\n\n{rows(found)}\n"
+        f"{machine(first.environment, ('ray', 'optuna', 'torch', 'transformers'))}"
+    )
+
+
+def rows(found: dict[str, list[Ended]]) -> str:
+    """A line for each way."""
+    lines = []
+    for way, runs in found.items():
+        seconds = [run.seconds for run in runs]
+        ratios = [run.seconds / own.seconds for own, run in zip(found[OURS], runs, strict=True)]
+        best = statistics.median(min(run.objectives) for run in runs)
+        middle = statistics.median(statistics.median(run.objectives) for run in runs)
+        line = [way, f"{statistics.median(seconds):.0f}", f"{statistics.median(ratios):.2f}"]
+        lines.append([*line, f"{best:.4f}", f"{middle:.4f}"])
+    return table(["way", "s", "times as long", "best score", "median score"], lines)
+
+
+@click.command(help=__doc__)
+@click.option("--trials", default=60, show_default=True)
+@click.option("--rounds", default=1, show_default=True)
+@click.option("--slots", default=2, show_default=True, help="Trials at a time.")
+@click.option("--write", is_flag=True, help="Put the table into reports/benchmarks.md.")
+def main(trials: int, rounds: int, slots: int, write: bool) -> None:
+    with tempfile.TemporaryDirectory(prefix="b_", ignore_cleanup_errors=True) as root:
+        text = measure(trials, rounds, slots, Path(root))
+    command = f"python benchmarks/finetuning.py --trials {trials} --rounds {rounds} --slots {slots}"
+    publish("Fine-tuning, a whole search", command, text, write=write)
+
+
+if __name__ == "__main__":
+    main()
