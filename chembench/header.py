@@ -163,7 +163,7 @@ def require_same_space(space: Space, state: SweepState) -> list[str]:
     raise ConfigError(
         [
             f"sweep '{state.name}' was started with another space, and nothing but {', '.join(RAISABLE)} can be raised "
-            "under its name; give this one a --name of its own",
+            "under its name; begin another one with `chembench sweep` and a --name of its own",
             *different[:SHOWN],
             *more,
         ]

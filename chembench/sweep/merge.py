@@ -27,7 +27,7 @@ from chembench.sweep.ledger import SweepState, folded, line_of, read_state
 from chembench.sweep.locking import at_rest
 from chembench.sweep.plugin import read_outcome, result_event, waits_again
 from chembench.sweep.shard import Shard
-from chembench.sweep.space import raised
+from chembench.sweep.space import RAISABLE, raised
 from chembench.sweep.units import Event
 
 SHOWN = 10
@@ -126,8 +126,11 @@ def _require_alike(sources: Sequence[_Source]) -> None:
     for other in (source.state for source in sources[1:]):
         grown, refused = raised(first.header["identity"], other.header["identity"])
         if grown or refused:
-            told = [f"only sweeps of one space can be merged, '{first.name}' (there) and '{other.name}' (here) differ"]
-            raise ConfigError(_shortened([*told, *refused, *grown]))
+            differences = [*refused, *grown]
+            may_be_raised = all(line.partition(":")[0] in RAISABLE for line in differences)
+            way_out = "raise both to the same by chembench resume --set, or " if may_be_raised else ""
+            told = f"only sweeps of one space can be merged, '{first.name}' (there) and '{other.name}' (here) differ; "
+            raise ConfigError(_shortened([f"{told}{way_out}leave one of them out", *differences]))
         before, now = first.header["inputs"], other.header["inputs"]
         changed = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
         if changed:

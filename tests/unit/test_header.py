@@ -69,7 +69,9 @@ def test_another_space_is_refused_with_every_difference():
     assert title.startswith(
         "sweep 's' was started with another space, and nothing but search.trials, confirm.head_seeds"
     )
-    assert title.endswith("can be raised under its name; give this one a --name of its own")
+    assert title.endswith(
+        "can be raised under its name; begin another one with `chembench sweep` and a --name of its own"
+    )
     assert lines == ["seed: 0 there, 1 here", "search.trials: 2 there, 4 here"]
 
 

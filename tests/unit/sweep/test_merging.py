@@ -347,11 +347,22 @@ def test_sweeps_of_different_spaces_are_refused_with_what_differs(tmp_path):
     with pytest.raises(ConfigError) as caught:
         merged(tmp_path / "merged", tmp_path / "1", tmp_path / "2")
     assert caught.value.problems == (
-        "only sweeps of one space can be merged, 'one' (there) and 'one' (here) differ",
+        "only sweeps of one space can be merged, 'one' (there) and 'one' (here) differ; leave one of them out",
         "finetune.patience: (not set) there, 2 here",
         "search.trials: 3 there, 4 here",
     )
     assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize("trials", [(3, 4), (4, 3)])
+def test_sweeps_that_could_be_raised_to_the_same_are_told_so(tmp_path, trials):
+    for number in trials:
+        swept(grid_space(search__trials=number, **ONE_TASK), tmp_path / str(number))
+    with pytest.raises(
+        ConfigError, match=r"differ; raise both to the same by chembench resume --set, or leave one"
+    ) as c:
+        merged(tmp_path / "merged", *(tmp_path / str(number) for number in trials))
+    assert c.value.problems[1:] == (f"search.trials: {trials[0]} there, {trials[1]} here",)
 
 
 def test_sweeps_on_different_inputs_are_refused_with_what_differs(tmp_path):
