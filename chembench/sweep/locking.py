@@ -140,9 +140,15 @@ def cannot_write(paths: SweepPaths, error: OSError) -> ChembenchError:
     if is_disk_full(error):
         return DiskFullError(
             f"every event of a sweep must be written down, no space is left for {paths.ledger}; "
-            f"free some space, or chembench gc; then {resume_command(as_written(paths.root))}"
+            f"free some space, or chembench gc; then {_way_on(paths)}"
         )
     return DataError(
         f"every event of a sweep must be written down, {error.filename or paths.ledger} cannot be: {error.strerror}; "
-        f"make it writable, then {resume_command(as_written(paths.root))}"
+        f"make it writable, then {_way_on(paths)}"
     )
+
+
+def _way_on(paths: SweepPaths) -> str:
+    """What goes on with a sweep; one whose first event was not written down cannot be found by its folder."""
+    has_begun = paths.ledger.is_file() and paths.ledger.stat().st_size > 0
+    return resume_command(as_written(paths.root)) if has_begun else "give the same command again"

@@ -114,7 +114,8 @@ class Stopping:
         self._asked.wait()
         if not self.requested:
             return
-        items = "1 item saves its" if self._items == 1 else f"{self._items} items save their"
-        self._say(f"stopping: {items} state (again to stop at once)")
+        if self._items:
+            items = "1 item saves its" if self._items == 1 else f"{self._items} items save their"
+            self._say(f"stopping: {items} state (again to stop at once)")
         if not self._ended.wait(self._grace_seconds):
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)

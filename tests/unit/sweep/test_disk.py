@@ -72,6 +72,20 @@ def test_an_event_without_space_leaves_whole_lines_and_did_not_happen(paths, roo
     )
 
 
+@pytest.mark.parametrize(
+    ("number", "kind", "told"),
+    [
+        (errno.ENOSPC, DiskFullError, "free some space, or chembench gc; then give the same command again"),
+        (errno.EIO, DataError, "cannot be: Input/output error; make it writable, then give the same command again"),
+    ],
+)
+def test_a_sweep_without_its_first_event_is_begun_again_by_the_same_command(paths, number, kind, told):
+    with Ledger(paths) as ledger:
+        ledger._file = Stingy(ledger._file, 100, number=number)
+        with pytest.raises(kind, match=rf"{told}$"):
+            ledger.append(HEADER)
+
+
 def test_a_torn_line_that_cannot_be_cut_off_is_dropped_by_the_next_start(paths):
     with stingy_ledger(paths, 100, can_be_cut=False) as (ledger, before):
         with pytest.raises(DiskFullError, match="no space is left"):

@@ -222,6 +222,22 @@ def test_a_folder_that_cannot_be_written_does_not_keep_the_others_running(engine
             at.tell(finished(work))
 
 
+@pytest.mark.parametrize(
+    ("items", "said"),
+    [
+        (0, []),
+        (1, ["stopping: 1 item saves its state (again to stop at once)"]),
+        (3, ["stopping: 3 items save their state (again to stop at once)"]),
+    ],
+)
+def test_it_is_said_how_many_items_save_their_state_if_any_do(items, said):
+    told = []
+    stopping = Stopping(told.append)
+    with stopping.on_signals(WAY_ON), stopping.while_running(lambda: items):
+        stopping.request(WAY_ON)
+    assert told == said
+
+
 def test_a_sweep_that_was_done_anyway_ends_well(engine, monkeypatch):
     monkeypatch.setattr(serial_runner, "run_item", finished)
     options = RunnerOptions()
