@@ -106,10 +106,12 @@ def drive(settings: Drive, first: Callable[[Engine], object] | None = None) -> N
     from chembench.progress import View
 
     paths = settings.paths
-    if first is None and paths.ledger.is_file() and _is_done(settings, read_state(paths)):
+    if first is None and paths.ledger.is_file() and _is_done(settings, state := read_state(paths)):
         register(settings.places.cache, paths)  # it may have been renamed or moved since it was driven
         with View(settings.show_progress) as view:
             _leave_boards(paths, view.warn)
+            if "merged" in state.header and not paths.sent.is_file():  # no driver ever sent it
+                _send_rest(settings, view)
         return
     _check_machine(settings)
     try:
@@ -300,17 +302,22 @@ def _tracked(settings: Drive, view: View) -> Iterator[None]:
     except KeyboardInterrupt:  # at once; that process sends what is left by itself when this one is gone
         raise
     except BaseException:
-        _send_rest(process, settings, view)
+        _send_rest(settings, view, process)
         raise
-    _send_rest(process, settings, view)
+    _send_rest(settings, view, process)
 
 
-def _send_rest(process: Beside, settings: Drive, view: View) -> None:
-    from chembench.tracking.mlflow_sync import finish
+def _send_rest(settings: Drive, view: View, process: Beside | None = None) -> None:
+    """Send what is left, once ``process`` has ended, and tell what came of it."""
+    from chembench.tracking.mlflow_sync import finish, send_rest
 
+    root, uri = settings.paths.root, settings.places.tracking_uri
     view.end()
     view.say(f"MLflow: sending what is left, {MLFLOW_SECONDS:.0f} s at most")
-    report = finish(process, settings.paths.root, seconds=MLFLOW_SECONDS)
+    if process is None:
+        report = send_rest(root, uri, seconds=MLFLOW_SECONDS)
+    else:
+        report = finish(process, root, seconds=MLFLOW_SECONDS)
     if report.unsent:
         view.warn(f"warning: {report.message}")
     else:

@@ -145,14 +145,33 @@ def finish(beside: Beside, sweep_root: Path, *, seconds: float) -> SyncReport:
     """
     until = time.monotonic() + 0.95 * seconds  # the rest is for counting what is unsent
     _end(beside.process, seconds / 3)
-    report = _closed(sweep_root, beside.tracking_uri, max(0.0, until - time.monotonic()))
+    return _rest_sent(sweep_root, beside.tracking_uri, until, seconds)
+
+
+def send_rest(sweep_root: Path, tracking_uri: str | None, *, seconds: float) -> SyncReport:
+    """Send what is left of a sweep that no driver works on, in a process of its own.
+
+    Args:
+        sweep_root: the sweep's folder.
+        tracking_uri: any URI MLflow knows; none for the database beside the sweep.
+        seconds: how long MLflow is waited for at most.
+
+    Returns:
+        What is unsent, and how to send it.
+    """
+    uri = tracking_uri or default_tracking_uri(sweep_root)
+    return _rest_sent(sweep_root, uri, time.monotonic() + 0.95 * seconds, seconds)
+
+
+def _rest_sent(sweep_root: Path, tracking_uri: str, until: float, seconds: float) -> SyncReport:
+    report = _closed(sweep_root, tracking_uri, max(0.0, until - time.monotonic()))
     paths = SweepPaths(sweep_root.resolve())
     if report is None:
         log = _log(sweep_root)
         why = f"mlflow must take everything within {seconds:.0f} s at the end of a sweep, it did not, see {log}"
-        wanted = Wanted(paths, read_state(paths), SentFile(paths.sent, beside.tracking_uri), final=True)
+        wanted = Wanted(paths, read_state(paths), SentFile(paths.sent, tracking_uri), final=True)
         report = SyncReport(0, wanted.unsent(), why)
-    return _with_way_out(report, paths, beside.tracking_uri)
+    return _with_way_out(report, paths, tracking_uri)
 
 
 def _closed(sweep_root: Path, tracking_uri: str, seconds: float) -> SyncReport | None:

@@ -18,6 +18,8 @@ from chembench.sweep import serial_runner
 from chembench.sweep.ledger import Ledger, read_state
 from chembench.sweep.reading import read_space
 from chembench.sweep.shard import Shard
+from chembench.tracking import mlflow_sync
+from chembench.tracking.uploader import SyncReport
 
 PLACES = Places(cache_dir="/cache", data_dir="/raw", runner="serial", max_concurrent=1, storage="file:///between")
 NOTHING_PREPARED = SimpleNamespace(digests=dict, tasks={}, corpus=None)
@@ -78,6 +80,31 @@ def test_a_finished_sweep_that_was_renamed_is_noted_where_it_lies_when_it_is_res
     renamed = SweepPaths(begun.root.rename(begun.root.with_name("renamed")))
     drive(dataclasses.replace(going_on(renamed, read_state(renamed)), show_progress=False))
     assert {use.name: use.is_gone for use in registered(cache)} == {"part": True, "renamed": False}
+
+
+@pytest.mark.parametrize(
+    ("merged", "was_sent", "times"), [(["merged"], False, 1), (["merged"], True, 0), ([], False, 0)]
+)
+def test_a_merged_sweep_that_is_done_is_sent_to_mlflow_when_it_is_resumed(
+    begun, tmp_path, monkeypatch, merged, was_sent, times
+):
+    calls = []
+
+    def send(root, uri, seconds):
+        calls.append((root, uri))
+        return SyncReport(1, 2, "2 runs are not sent")
+
+    monkeypatch.setattr(driver, "write_boards", lambda paths: None)
+    monkeypatch.setattr(driver, "register", lambda cache, paths: None)
+    monkeypatch.setattr(mlflow_sync, "send_rest", send)
+    with Ledger(begun) as ledger:
+        header = {**ledger.state.header, **{key: [] for key in merged}}
+        ledger.append({"event": "sweep", "name": "part", "space_digest": ledger.state.space_digest, "header": header})
+        ledger.append({"event": "finished"})
+    if was_sent:
+        begun.sent.touch()
+    drive(going_on(begun, read_state(begun), show_progress=False))
+    assert calls == [(begun.root, None)] * times
 
 
 @pytest.mark.parametrize(("free", "ran"), [(2**40, 1), (2**20, 0)])
