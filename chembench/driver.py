@@ -29,6 +29,7 @@ from chembench.specs import Kind, Outcome, TrialSpec
 from chembench.sweep import serial_runner
 from chembench.sweep.inputs import Say, prepare
 from chembench.sweep.ledger import Ledger, SweepState, read_state
+from chembench.sweep.locking import leave_nothing
 from chembench.sweep.plan import make_plan
 from chembench.sweep.plugin import Engine, require_same_shard
 from chembench.sweep.running import RunnerOptions, check_fits, desk, local_node, require_reachable
@@ -204,7 +205,7 @@ def opened(settings: Drive, say: Say) -> Iterator[tuple[Engine, Exchange | None]
 
     Raises:
         ConfigError: if the folder holds another space, another driver is at work, or the storage cannot be used.
-        DataError: if an input cannot be used; a sweep that had not begun leaves no ledger then.
+        DataError: if an input cannot be used; a sweep that had not begun leaves nothing then.
     """
     space, paths = settings.space, settings.paths
     make_plan(space)  # a space that cannot be planned is refused before it has a folder
@@ -221,19 +222,19 @@ def opened(settings: Drive, say: Say) -> Iterator[tuple[Engine, Exchange | None]
             if exchange is not None:
                 running = [(i.uid, i.attempt) for i in ledger.state.items.values() if i.status == "running"]
                 exchange.begin(ledger.state.name or paths.root.name, prepared.folders, running, say)
-        write_header(ledger, space, prepared, places, settings.shard, settings.command)
+            write_header(ledger, space, prepared, places, settings.shard, settings.command)
         has_checkpoint = exchange.has_checkpoint if exchange else places.has_checkpoint
         yield Engine(space, prepared, places.cache, ledger, settings.shard, has_checkpoint), exchange
 
 
 @contextmanager
 def _removed_if_not_begun(ledger: Ledger) -> Iterator[None]:
-    """A sweep whose inputs cannot be used leaves no ledger."""
+    """A sweep that cannot begin leaves no folder, so that another may take its name."""
     try:
         yield
     except BaseException:
         if not ledger.state.name:
-            ledger.paths.ledger.unlink()
+            leave_nothing(ledger.paths)
         raise
 
 

@@ -33,9 +33,19 @@ def take_lock(paths: SweepPaths) -> IO[str]:
     try:
         _sign(lock)
     except OSError as error:
+        if not paths.ledger.exists():
+            leave_nothing(paths)
         lock.close()
         raise cannot_write(paths, error) from error
     return lock
+
+
+def leave_nothing(paths: SweepPaths) -> None:
+    """Remove what a start made whose sweep could not begin; its lock is held. A storage's mark and other files stay."""
+    for file in (paths.ledger, paths.space, paths.environment, paths.lock):
+        file.unlink(missing_ok=True)
+    with suppress(OSError):  # not empty
+        paths.root.rmdir()
 
 
 def _sign(lock: IO[str]) -> None:

@@ -1,6 +1,8 @@
 """How a driver goes on with what a ledger says, and what it refuses before it writes anything."""
 
 import dataclasses
+import errno
+import os
 import shutil
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -105,6 +107,48 @@ def test_a_merged_sweep_that_is_done_is_sent_to_mlflow_when_it_is_resumed(
         begun.sent.touch()
     drive(going_on(begun, read_state(begun), show_progress=False))
     assert calls == [(begun.root, None)] * times
+
+
+def refused(*given):
+    raise DiskFullError("no space left")
+
+
+@pytest.mark.parametrize("where", ["prepare", "write_header"])
+def test_a_sweep_that_cannot_begin_leaves_no_folder(tmp_path, monkeypatch, where):
+    paths, space = SweepPaths(tmp_path / "sweeps" / "one"), read_space("full_grid_tiny")
+    places = PLACES.model_copy(update={"cache_dir": str(tmp_path / "cache"), "storage": None})
+    monkeypatch.setattr(driver, "prepare", lambda *given: NOTHING_PREPARED)
+    monkeypatch.setattr(driver, where, refused)
+    with pytest.raises(DiskFullError), driver.opened(Drive(space, paths, places), print):
+        pass
+    assert list(paths.root.parent.iterdir()) == []
+    (tmp_path / "sweeps" / "one").mkdir()
+    (tmp_path / "sweeps" / "one" / "notes").write_text("mine")
+    with pytest.raises(DiskFullError), driver.opened(Drive(space, paths, places), print):
+        pass
+    assert [path.name for path in paths.root.iterdir()] == ["notes"]
+
+
+def test_a_disk_too_full_for_the_lock_leaves_no_folder(tmp_path, monkeypatch):
+    def full(descriptor, data, offset):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(DiskFullError, match="no space is left"):
+        Ledger(SweepPaths(tmp_path / "one"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["prepare", "write_header"])
+def test_a_sweep_that_has_begun_keeps_everything_when_a_start_is_refused(begun, tmp_path, monkeypatch, where):
+    before = {path.name: path.read_bytes() for path in begun.root.iterdir()}
+    monkeypatch.setattr(driver, "prepare", lambda *given: NOTHING_PREPARED)
+    monkeypatch.setattr(driver, "register", lambda cache, paths: None)
+    monkeypatch.setattr(driver, "open_exchange", lambda *given: nullcontext(None))
+    monkeypatch.setattr(driver, where, refused)
+    with pytest.raises(DiskFullError), driver.opened(going_on(begun, read_state(begun)), print):
+        pass
+    assert {path.name: path.read_bytes() for path in begun.root.iterdir()} == before
 
 
 @pytest.mark.parametrize(("free", "ran"), [(2**40, 1), (2**20, 0)])
