@@ -12,6 +12,7 @@ sweep and leaves its sources as they are; a source that went on later is merged 
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import shutil
@@ -25,7 +26,9 @@ from chembench.errors import ConfigError, DataError
 from chembench.paths import SweepPaths, built_whole
 from chembench.sweep.ledger import SweepState, folded, line_of, read_state
 from chembench.sweep.locking import at_rest
+from chembench.sweep.plan import make_plan
 from chembench.sweep.plugin import read_outcome, result_event, waits_again
+from chembench.sweep.reading import space_from
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import RAISABLE, raised
 from chembench.sweep.units import Event
@@ -222,8 +225,6 @@ def _remeasured(sources: Sequence[_Source]) -> int:
 def _header(sources: Sequence[_Source], remeasured: int) -> dict[str, Any]:
     """The header of the first source, with the cells of all, what each of them was, and what was measured twice."""
     headers = [source.state.header for source in sources]
-    planned: dict[str | None, Mapping[str, int]] = {header.get("shard"): header["expected"] for header in headers}
-    kinds = sorted({kind for items in planned.values() for kind in items})
     merged = [
         {"name": source.state.name, "shard": header.get("shard"), "events": source.state.events}
         for source, header in zip(sources, headers, strict=True)
@@ -232,7 +233,9 @@ def _header(sources: Sequence[_Source], remeasured: int) -> dict[str, Any]:
         **headers[0],
         "shard": None,
         "cells": list(dict.fromkeys(cell for header in headers for cell in header["cells"])),
-        "expected": {kind: sum(items.get(kind, 0) for items in planned.values()) for kind in kinds},
+        "expected": dict(
+            make_plan(space_from(copy.deepcopy(headers[0]["space"]))).items
+        ),  # of the whole: it goes on so
         "merged": merged,
         "remeasured": remeasured,
     }

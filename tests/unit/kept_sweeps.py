@@ -34,6 +34,6 @@ def paths_of(work):
 def begun(folder):
     ledger = MortalLedger(paths_in(folder))
     places = {"cache_dir": str(folder / "cache"), "data_dir": str(folder / "raw")}
-    header = header_of(SPACE) | {"space": SPACE.as_data(), "places": places, "at": 1.7e9, "versions": {"torch": "2"}}
+    header = header_of(SPACE) | {"places": places, "at": 1.7e9, "versions": {"torch": "2"}}
     ledger.append({"event": "sweep", "name": "one", "space_digest": SPACE.digest, "header": header})
     return ledger

@@ -125,6 +125,7 @@ def header_of(space: Space) -> dict:
     prepared, plan = prepared_for(space), make_plan(space)
     return {
         "identity": space.identity(),
+        "space": space.as_data(),
         "inputs": prepared.digests(),
         "tasks": {name: {"kind": task.kind, "unit": task.unit} for name, task in prepared.tasks.items()},
         "confirm": space.confirm.model_dump(mode="json"),

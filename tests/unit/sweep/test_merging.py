@@ -26,6 +26,8 @@ from chembench.report.rows import rows_from_state
 from chembench.sweep import merge
 from chembench.sweep.ledger import Ledger, line_of, read_events, read_state
 from chembench.sweep.merge import merge_sweeps
+from chembench.sweep.plan import make_plan, share_of
+from chembench.sweep.progress import expected_items
 from chembench.sweep.shard import Shard
 
 ONE_TASK = {"tasks": ["freewilson_pic50"]}
@@ -129,16 +131,21 @@ def timed(seconds):
     return run
 
 
-def test_the_header_has_the_cells_of_all_shards_and_the_sum_of_what_they_expect(tmp_path):
+@pytest.mark.parametrize("shards", [["1/2", "2/2"], ["1/2"], ["1/2", "1/3"]])
+def test_the_header_has_the_cells_of_all_shards_and_expects_the_whole(tmp_path, shards):
     space = grid_space(**ONE_TASK)
-    for index in (1, 2):
-        with opened(space, tmp_path / str(index), shard=Shard(index, 2)) as ledger:
-            cells = sorted({unit.cell.name for unit in engine_on(space, ledger, Shard(index, 2)).units})
-            header = {**ledger.state.header, "cells": cells, "expected": {"search": 3 * len(cells)}}
+    for text in shards:
+        shard = Shard.parse(text)
+        with opened(space, tmp_path / text, shard=shard) as ledger:
+            cells, expected = share_of(space, shard)
+            header = {**ledger.state.header, "cells": cells, "expected": expected}
             event = {"event": "sweep", "name": "one", "space_digest": space.digest, "header": header}
             ledger.append(event)
-    state = merged(tmp_path / "merged", tmp_path / "1", tmp_path / "2")
-    assert state.header["expected"] == {"search": 18} and len(state.header["cells"]) == 6
+    state = merged(tmp_path / "merged", *(tmp_path / shard for shard in shards))
+    assert state.header["expected"] == dict(make_plan(space).items)
+    assert expected_items(state) == make_plan(space).total_items
+    assert len(state.header["cells"]) == len(set(state.header["cells"]))
+    assert len(state.header["cells"]) == 6 or "2/2" not in shards
     assert state.name == "one" and state.space_digest == space.digest
 
 
