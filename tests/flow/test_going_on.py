@@ -49,7 +49,7 @@ def test_another_space_under_the_same_name_is_refused_with_the_difference(small,
     assert cli.run([*small.command, *options("search.trials=3", "seed=1")]) == 2
     told = capsys.readouterr().err.splitlines()
     assert told[0].startswith("sweep 'small' was started with another space, and nothing but search.trials, ")
-    assert told[0].endswith(" can be raised under its name; give this one a --name of its own")
+    assert told[0].endswith(" under its name; begin another one with `chembench sweep` and a --name of its own")
     assert told[1:] == ["seed: 0 there, 1 here", "search.trials: 2 there, 3 here"]
     assert small.view.paths.ledger.read_bytes() == ledger
 
