@@ -5,14 +5,11 @@ What was measured before it was built so is in docs/experiments/ray_tune_actors.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +19,7 @@ from chembench.errors import RunError
 from chembench.paths import RunPaths, fault_of_machine
 from chembench.specs import Kind, Outcome, Work
 from chembench.sweep.plugin import Engine, read_outcome
+from chembench.sweep.ray_folders import RAY, TUNE, clear_ray_folders, ray_folder
 from chembench.sweep.ray_room import Nodes, Patience, Room
 from chembench.sweep.ray_worker import UNWRITTEN, trainable
 from chembench.sweep.running import Desk, RunnerOptions, check_fits, desk, no_ray, no_token, not_started
@@ -62,6 +60,7 @@ def run_with_ray(engine: Engine, options: RunnerOptions, on_change: Callable[[],
     joined = {} if options.ray_address == "local" else JOINED_SETTINGS
     for name, value in (SETTINGS | joined).items():
         os.environ.setdefault(name, value)
+    clear_ray_folders()
     with _cluster(options):
         check_fits([engine.shape(kind) for kind in get_args(Kind)], _live_nodes().values())
         with desk(engine, options, on_change) as at:
@@ -78,23 +77,17 @@ def _cluster(options: RunnerOptions) -> Iterator[None]:
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # causes are ours to tell
     arguments: dict[str, Any] = {"address": options.ray_address, "log_to_driver": False, "logging_level": logging.ERROR}
-    temp_dir = None
-    if options.ray_address == "local":
-        temp_dir = tempfile.mkdtemp(prefix="chembench_ray_")  # short: a socket's path has at most 107 characters
-        # processes of a Ray that did not come up are ended by its own hook, which runs before this one
-        atexit.register(shutil.rmtree, temp_dir, ignore_errors=True)
-        cpus = len(os.sched_getaffinity(0))
-        arguments |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": temp_dir}
     handler = signal.getsignal(signal.SIGTERM)
-    with _apart(options.log):
+    with _apart(options.log), contextlib.ExitStack() as stack:
+        if options.ray_address == "local":
+            temp_dir, cpus = stack.enter_context(ray_folder(RAY)), len(os.sched_getaffinity(0))
+            arguments |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": temp_dir}
         try:
             _start(arguments, handler)
             yield
         finally:
             ray.shutdown()
             _handle_sigterm(handler)  # ray.shutdown leaves the system's own
-            if temp_dir is not None:
-                shutil.rmtree(temp_dir, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -155,8 +148,7 @@ def _handle_sigterm(handler: Any) -> None:
 def _run_tune(searcher: Any) -> None:
     from ray import tune
 
-    storage = tempfile.mkdtemp(prefix="chembench_tune_")
-    try:
+    with ray_folder(TUNE) as storage:
         tuner = tune.Tuner(
             tune.with_resources(trainable(), _bundle),
             tune_config=tune.TuneConfig(
@@ -175,8 +167,6 @@ def _run_tune(searcher: Any) -> None:
             ),
         )
         tuner.fit()
-    finally:
-        shutil.rmtree(storage, ignore_errors=True)
 
 
 def _bundle(config: Mapping[str, Any]) -> Any:
