@@ -251,9 +251,10 @@ def check_sweep(sweep: str, out: Path, *, fix: bool = False) -> list[Check]:
 
 
 def _failed(what: str, error: ChembenchError | OSError) -> Check:
-    """A check that could not be made to its end; the text of the error gives the way out."""
-    told = fault_of_machine(error) or error
-    return Check(what, "fail", " ".join(str(told).split()))
+    """A check that could not be made to its end; the last part of our own texts is the way out."""
+    text = " ".join(str(fault_of_machine(error) or error).split())
+    found, _, way_out = text.rpartition("; ")
+    return Check(what, "fail", found or text, way_out if found else "mend that, then give the same command again")
 
 
 def _progress(view: Sweep) -> Check:

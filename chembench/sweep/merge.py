@@ -229,13 +229,12 @@ def _header(sources: Sequence[_Source], remeasured: int) -> dict[str, Any]:
         {"name": source.state.name, "shard": header.get("shard"), "events": source.state.events}
         for source, header in zip(sources, headers, strict=True)
     ]
+    whole = make_plan(space_from(copy.deepcopy(headers[0]["space"])))  # the new sweep goes on as a whole one
     return {
         **headers[0],
         "shard": None,
         "cells": list(dict.fromkeys(cell for header in headers for cell in header["cells"])),
-        "expected": dict(
-            make_plan(space_from(copy.deepcopy(headers[0]["space"]))).items
-        ),  # of the whole: it goes on so
+        "expected": dict(whole.items),
         "merged": merged,
         "remeasured": remeasured,
     }

@@ -167,7 +167,19 @@ def test_what_cannot_be_mended_is_told_beside_what_was_found(torn, monkeypatch):
         ("mending", "fail"),
     ]  # fmt: skip
     assert checks[-1].found.startswith(f"chembench must be able to use '{torn.ledger}', it is not: Read-only file")
-    assert checks[-1].way_out == ""
+    assert checks[-1].way_out.startswith("make that possible, or name another folder")
+
+
+def test_a_fault_without_a_way_out_of_its_own_gets_one(torn, monkeypatch):
+    def gone(paths, findings):
+        raise FileNotFoundError(errno.ENOENT, "No such file", "/there")
+
+    monkeypatch.setattr(upkeep, "mend", gone)
+    check = doctor.check_sweep(str(torn.root), torn.root.parent, fix=True)[-1]
+    assert (check.found, check.way_out) == (
+        "[Errno 2] No such file: '/there'",
+        "mend that, then give the same command again",
+    )
 
 
 def test_a_damaged_ledger_fails(torn):
