@@ -24,7 +24,8 @@ from tables import machine, publish, table
 
 from chembench.chem.encoders import SmilesTokenizer
 from chembench.chem.smiles import canonical_many
-from chembench.data.corpora import Corpus, CorpusSpec, prepare_corpus
+from chembench.data.corpora import Corpus, prepare_corpus
+from chembench.data.specs import CorpusSpec
 from chembench.header import environment_now
 from chembench.paths import CachePaths, write_json
 

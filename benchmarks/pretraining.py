@@ -25,8 +25,9 @@ from tables import machine, publish, table
 from transformers.utils import logging as hf_logging
 
 from chembench.chem.tokens import SmilesTokenizer
-from chembench.data.corpora import CorpusSpec, prepare_corpus
-from chembench.data.shards import LabelSpec, build_shards, open_shards
+from chembench.data.corpora import prepare_corpus
+from chembench.data.shards import build_shards, open_shards
+from chembench.data.specs import CorpusSpec, LabelSpec
 from chembench.header import environment_now
 from chembench.models.sizes import resolve
 from chembench.paths import CachePaths, write_json

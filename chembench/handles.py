@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from chembench.config import Spec
 from chembench.errors import CAUSES, Cause, ConfigError, UnknownNameError
-from chembench.header import require_readable
 from chembench.paths import CachePaths, RunPaths, SweepPaths
 from chembench.specs import BaselineSpec, Cell, Kind, Outcome, PretrainSpec, TrialSpec
 from chembench.sweep.ledger import ItemRecord, ItemStatus, SweepState, read_state
@@ -73,6 +72,8 @@ class Sweep:
             raise ConfigError(
                 f"sweep '{self.name}' has not begun, its ledger holds nothing; give its `chembench sweep` command again"
             )
+        from chembench.header import require_readable  # takes numpy along, which a list of spaces does without
+
         require_readable(state)
         return state
 

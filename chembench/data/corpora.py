@@ -14,15 +14,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt
 
 from chembench.chem.descriptors import rdkit_version
-from chembench.config import Spec, digest_of
+from chembench.config import digest_of
 from chembench.data.downloads import downloads_in
 from chembench.data.sources import Source, brought, resolve, smiles_cells
+from chembench.data.specs import CorpusSpec
 from chembench.errors import DataError
 from chembench.paths import (
     CachePaths,
@@ -44,19 +44,6 @@ _TELL_ROWS = 100_000
 _BUCKETS = 256
 _STRIDE = 1024
 """Every how many lines a byte offset is kept, so that a late shard is not found by reading the file from its start."""
-
-
-class CorpusSpec(Spec):
-    """Which molecules a sweep pre-trains on."""
-
-    files: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Paths, globs, URLs, ``rdkit:`` files or named corpora; relative paths start from the space's folder."""
-    smiles_column: str | None = None
-    """Column of CSV and Parquet files; none: ``smiles``, or the first column of a CSV file without header."""
-    validation: PositiveInt
-    """Molecules set aside for validation, the same for every scale."""
-    max_unreadable: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
-    """Largest share of rows that RDKit may fail to read."""
 
 
 @dataclass(frozen=True, slots=True)

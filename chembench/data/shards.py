@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveFloat, PositiveInt
 
 from chembench.chem.descriptors import rdkit_version
-from chembench.config import Spec, digest_of
+from chembench.config import digest_of
 from chembench.data.corpora import Corpus, Part, Progress
+from chembench.data.specs import LabelSpec
 from chembench.data.statistics import Statistics, label_statistics, load_statistics, save_statistics
 from chembench.errors import DataError
 from chembench.paths import CachePaths, built_whole, read_json, write_json
@@ -33,7 +33,7 @@ from chembench.paths import CachePaths, built_whole, read_json, write_json
 if TYPE_CHECKING:
     from chembench.chem.tokens import Tokenizer
 
-__all__ = ["LabelSpec", "ShardSet", "Shards", "build_shards", "load_statistics", "open_shards", "write_shard"]
+__all__ = ["ShardSet", "Shards", "build_shards", "load_statistics", "open_shards", "write_shard"]
 
 _LAYOUT = 2
 """Raised when the files of a shard change; part of every shard's digest."""
@@ -45,17 +45,6 @@ _SCAN = 8_192
 _FILES = ("tokens.npy", "offsets.npy", "labels.npy")
 _CHUNK = 1 << 24
 """Bytes of a file that are summed at once."""
-
-
-class LabelSpec(Spec):
-    """Which descriptors are the labels of pre-training, and how they are scaled."""
-
-    descriptors: str = "rdkit"
-    """A list by name (``rdkit``, ``paper105``), names separated by commas, or a JSON file with names."""
-    statistics_molecules: PositiveInt = 10_000
-    """The first training molecules, whose labels give mean and standard deviation; the same for every scale."""
-    clip: PositiveFloat = 10.0
-    """Largest standardised label, in standard deviations; values beyond are set to it and counted."""
 
 
 @dataclass(frozen=True, slots=True)

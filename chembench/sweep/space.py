@@ -10,8 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from chembench.config import Spec, digest_of
 from chembench.data.catalog import TASKS, TaskDef
-from chembench.data.corpora import CorpusSpec
-from chembench.data.shards import LabelSpec
+from chembench.data.specs import CorpusSpec, LabelSpec
 from chembench.errors import UnknownNameError
 from chembench.registry import ARCHITECTURES, BASELINES, PRUNERS, SAMPLERS, Registry
 from chembench.specs import Kind, Precision

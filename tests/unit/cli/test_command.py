@@ -20,7 +20,20 @@ from chembench import api, cli
 from chembench.errors import ConfigError, DataError
 from chembench.paths import spaces_dir
 
-HEAVY = {"torch", "transformers", "ray", "optuna", "mlflow", "rdkit", "deepchem", "pandas", "peft", "sklearn", "rich"}
+HEAVY = {
+    "numpy",
+    "torch",
+    "transformers",
+    "ray",
+    "optuna",
+    "mlflow",
+    "rdkit",
+    "deepchem",
+    "pandas",
+    "peft",
+    "sklearn",
+    "rich",
+}
 
 OPTIONS = {
     "spaces": {"-f", "--format"},
@@ -87,7 +100,7 @@ def written_commands() -> list[list[str]]:
         for block in re.findall(r"^```(?:sh|bash)\n(.*?)^```$", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     )
     lines = (line for block in blocks for line in block.splitlines() if line.startswith("chembench "))
-    return [shlex.split(line, comments=True)[1:] for line in lines]
+    return [shlex.split(line.removesuffix(" &"), comments=True)[1:] for line in lines]
 
 
 @pytest.mark.parametrize("arguments", written_commands(), ids=" ".join)

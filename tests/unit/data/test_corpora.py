@@ -11,7 +11,8 @@ from web_files import WebFiles, served
 
 from chembench.data import corpora, sources
 from chembench.data.catalog import CorpusFile, NamedCorpus
-from chembench.data.corpora import CorpusSpec, prepare_corpus
+from chembench.data.corpora import prepare_corpus
+from chembench.data.specs import CorpusSpec
 from chembench.errors import DataError
 from chembench.paths import CachePaths
 
@@ -132,7 +133,8 @@ def test_the_second_call_reads_no_molecule(tmp_path, cache, molecules):
     code = f"""
 import json, sys
 from pathlib import Path
-from chembench.data.corpora import CorpusSpec, prepare_corpus
+from chembench.data.corpora import prepare_corpus
+from chembench.data.specs import CorpusSpec
 from chembench.paths import CachePaths
 cache = CachePaths(Path({str(cache.root)!r}))
 corpus = prepare_corpus(CorpusSpec(files=("a.smi",), validation=10), cache, Path({str(tmp_path)!r}))
@@ -183,7 +185,8 @@ def test_a_prepared_corpus_is_found_when_its_download_was_deleted(tmp_path, cach
 PEAK = """
 import sys
 from pathlib import Path
-from chembench.data.corpora import CorpusSpec, prepare_corpus
+from chembench.data.corpora import prepare_corpus
+from chembench.data.specs import CorpusSpec
 from chembench.paths import CachePaths
 folder = Path(sys.argv[1])
 made = prepare_corpus(CorpusSpec(files=("a.smi",), validation=1000), CachePaths(folder / "cache"), folder)

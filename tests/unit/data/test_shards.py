@@ -8,8 +8,9 @@ import pytest
 
 from chembench.chem.descriptors import compute
 from chembench.chem.tokens import SmilesTokenizer
-from chembench.data.corpora import CorpusSpec, prepare_corpus
-from chembench.data.shards import LabelSpec, build_shards, open_shards
+from chembench.data.corpora import prepare_corpus
+from chembench.data.shards import build_shards, open_shards
+from chembench.data.specs import CorpusSpec, LabelSpec
 from chembench.errors import DataError
 from chembench.paths import CachePaths
 
@@ -88,8 +89,10 @@ def test_the_second_call_needs_no_chemistry(built, corpus, labels, cache, place)
 import json, sys
 from pathlib import Path
 from chembench.chem.tokens import SmilesTokenizer
-from chembench.data.corpora import CorpusSpec, prepare_corpus
-from chembench.data.shards import LabelSpec, build_shards
+from chembench.data.corpora import prepare_corpus
+from chembench.data.specs import CorpusSpec
+from chembench.data.shards import build_shards
+from chembench.data.specs import LabelSpec
 from chembench.paths import CachePaths
 cache = CachePaths(Path({str(cache.root)!r}))
 corpus = prepare_corpus(CorpusSpec(files=("a.smi",), validation=20), cache, Path({str(place)!r}))
