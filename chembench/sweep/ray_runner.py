@@ -119,7 +119,7 @@ def _start(arguments: dict[str, Any], handler: Any) -> None:
         raise no_ray(arguments["address"]) from error
     except AuthenticationError as error:
         raise no_token(error.message) from error
-    except Exception as error:
+    except Exception as error:  # Ray raises nothing more exact where a process of it does not come up
         raise fault_of_machine(error) or not_started(arguments["address"], error) from error
 
 
