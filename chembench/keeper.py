@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from chembench.errors import ConfigError
+from chembench.errors import DataError
 from chembench.holdings import Thing, attempt_things, checkpoints, size_of
 from chembench.paths import CachePaths, SweepPaths
 from chembench.register import Use, needs_of, registered
@@ -94,7 +94,7 @@ class Keeper:
         for path in gone:
             try:
                 delete(path)
-            except ConfigError as error:  # no reason to end a sweep; it counts as gone until it is measured again
+            except DataError as error:  # no reason to end a sweep; it counts as gone until it is measured again
                 self._warn(f"warning: {error}")
         for uid, found in self._things.items():
             self._things[uid] = [thing for thing in found if thing.path not in gone]

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from chembench.errors import ConfigError
+from chembench.errors import DataError
 from chembench.holdings import (
     Thing,
     What,
@@ -153,7 +153,8 @@ def collect(plan: Plan) -> Plan:
         What was deleted and what was left.
 
     Raises:
-        ConfigError: if a driver began to work on one of its sweeps meanwhile, or something cannot be deleted.
+        ConfigError: if a driver began to work on one of its sweeps meanwhile.
+        DataError: if something cannot be deleted.
     """
     assert plan.cache is not None, "a driver deletes by itself"
     seen, now, done = None, dict[Path, Entry](), []
@@ -188,7 +189,7 @@ def delete(path: Path) -> None:
     """Remove a file or folder; nobody ever sees a part of it under its name.
 
     Raises:
-        ConfigError: if it cannot be removed.
+        DataError: if it cannot be removed.
     """
     try:
         if not path.is_dir():
@@ -199,7 +200,7 @@ def delete(path: Path) -> None:
     except FileNotFoundError:
         return  # somebody else was faster
     except OSError as error:
-        raise ConfigError(f"'{path}' must be deleted, it cannot be: {error.strerror}; make it writable") from error
+        raise DataError(f"'{path}' must be deleted, it cannot be: {error.strerror}; make it writable") from error
 
 
 # ------------------------------------------------------------------------------------------------ what may go

@@ -13,7 +13,7 @@ from held_sweep import HeldSweep, filled, inputs_in, visible
 
 from chembench import register as registering
 from chembench import retention
-from chembench.errors import ConfigError
+from chembench.errors import ConfigError, DataError
 from chembench.holdings import parse_size, size_text
 from chembench.paths import CachePaths, SweepPaths, part_beside, process_space, read_json, write_json
 from chembench.register import register, register_merged, registered
@@ -577,7 +577,7 @@ def test_what_cannot_be_deleted_is_told(cache, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "rename", refused)
-    with pytest.raises(ConfigError, match=r"p' must be deleted, it cannot be: Permission denied; make it writable"):
+    with pytest.raises(DataError, match=r"p' must be deleted, it cannot be: Permission denied; make it writable"):
         retention.delete(folder)
 
 
