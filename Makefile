@@ -44,6 +44,7 @@ torture: install
 bench: install
 	$(BIN)/python benchmarks/overhead.py --write
 	$(BIN)/python benchmarks/resume.py --write
+	$(BIN)/python benchmarks/descriptors.py --write
 	$(BIN)/python benchmarks/corpora.py --write
 	$(BIN)/python benchmarks/tokens.py --write
 	$(BIN)/python benchmarks/pretraining.py --molecules 256 --batch-size 128 --rounds 2 --write

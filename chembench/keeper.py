@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from chembench.errors import DataError
+from chembench.errors import ConfigError, DataError
 from chembench.holdings import Thing, attempt_things, checkpoints, size_of
 from chembench.paths import CachePaths, SweepPaths
-from chembench.register import Use, needs_of, registered
+from chembench.register import Use, needs_of, registered, registering, stamp_of
 from chembench.retention import Entry, Plan, bounded, delete, judged, judged_checkpoint
 from chembench.sweep.ledger import SweepState
 
@@ -50,6 +50,8 @@ class Keeper:
         self._others: list[Use] = []
         """The other sweeps of the cache, as they were when last read."""
         self._others_read = float("-inf")
+        self._stamp: list[tuple[str, int, int]] = []
+        """Of the cache's sweeps when the others were last read for a deletion."""
         self._told = 0
 
     def after(self, state: SweepState) -> None:
@@ -87,20 +89,36 @@ class Keeper:
         plan = self._plan(own, self._others)
         is_old = time.monotonic() - self._others_read > OTHERS_SECONDS
         if is_old or any(entry.what == "checkpoint" for entry in plan.goes):  # never deleted on old knowledge
-            self._others = [use for use in registered(self._cache, but=self._paths) if not use.is_gone]
-            self._others_read = time.monotonic()
+            self._stamp = stamp_of(self._cache)
+            self._read_others()
             plan = self._plan(own, self._others)
-        gone = {entry.path for entry in plan.goes}
-        for path in gone:
-            try:
-                delete(path)
-            except DataError as error:  # no reason to end a sweep; it counts as gone until it is measured again
-                self._warn(f"warning: {error}")
+        gone = {entry.path for entry in plan.goes if self._delete(entry, own)}
         for uid, found in self._things.items():
             self._things[uid] = [thing for thing in found if thing.path not in gone]
         if plan.warning and plan.left > self._told * SAID_AGAIN:
             self._warn(f"warning: {plan.warning}")
             self._told = plan.left
+
+    def _delete(self, entry: Entry, own: Use) -> bool:
+        """Delete it, unless another sweep has come to use it; whether it counts as gone."""
+        try:
+            if entry.what != "checkpoint":
+                delete(entry.path)
+                return True
+            with registering(self._cache):
+                if (stamp := stamp_of(self._cache)) != self._stamp:
+                    self._read_others()
+                    self._stamp = stamp
+                if any(use.may_use(entry.path.name) for use in self._others):
+                    return False
+                delete(entry.path)
+        except (ConfigError, DataError) as error:  # no reason to end a sweep; it counts as gone until measured again
+            self._warn(f"warning: {error}")
+        return True
+
+    def _read_others(self) -> None:
+        self._others = [use for use in registered(self._cache, but=self._paths) if not use.is_gone]
+        self._others_read = time.monotonic()
 
     def _plan(self, own: Use, others: Sequence[Use]) -> Plan:
         entries = [Entry("records", self._paths.root, sum(self._records.values()), False, "never collected")]

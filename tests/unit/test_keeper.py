@@ -106,6 +106,26 @@ def test_a_sweep_that_begins_to_use_a_checkpoint_is_seen_before_it_is_deleted(sw
     assert cache.pretrained(shared).is_dir()
 
 
+def test_a_sweep_that_begins_to_use_a_checkpoint_while_others_are_deleted_keeps_it(sweep, tmp_path, cache, monkeypatch):
+    shared = [sweep.pretrain(seed, 50_000) for seed in (0, 1)]
+    other = HeldSweep(tmp_path / "sweeps", cache, "other")
+    began, delete = [], keeping.delete
+
+    def meanwhile(path):
+        began.append(path)
+        left = next(seed for seed in (0, 1) if cache.pretrained(shared[seed]) != path)
+        other.pretrain(left, None)
+        delete(path)
+
+    monkeypatch.setattr(keeping, "delete", meanwhile)
+    Watched(sweep, 20_000).look()
+    other.close()
+    (gone,) = began
+    assert [digest for digest in shared if cache.pretrained(digest).is_dir()] == [
+        digest for digest in shared if cache.pretrained(digest) != gone
+    ]
+
+
 def test_a_model_goes_before_a_checkpoint_and_the_winner_stays(sweep, cache):
     checkpoint = sweep.pretrain(0, 20_000)
     winner = sweep.confirm("best", None, 0.1, model=20_000)
