@@ -47,10 +47,12 @@ def clear_ray_folders() -> None:
 
 
 def _is_left(folder: Path) -> bool:
-    found = folder.lstat()
     try:
-        if found.st_uid != os.getuid():
+        if folder.lstat().st_uid != os.getuid():
             return False
+    except FileNotFoundError:  # its process has just removed it
+        return False
+    try:
         with (folder / LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True

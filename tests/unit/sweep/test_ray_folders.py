@@ -69,6 +69,12 @@ def test_a_folder_that_a_living_ray_uses_stays_although_its_driver_is_dead():
     assert not folder.exists()
 
 
+def test_a_folder_that_its_process_removes_meanwhile_is_passed_over(temporary, monkeypatch):
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: [temporary / pattern.replace("*", "gone")])
+    clear_ray_folders()
+    assert list(temporary.iterdir()) == []
+
+
 def test_a_folder_of_an_earlier_version_goes_after_a_day_and_one_that_is_being_made_stays(temporary):
     old, new = temporary / f"{RAY}old", temporary / f"{RAY}new"
     for folder, age in ((old, 1.1 * ray_folders.UNLOCKED_SECONDS), (new, 0.0)):
