@@ -16,7 +16,7 @@ RAY, TUNE = "chembench_ray_", "chembench_tune_"
 """How their names begin; short, as a socket's path has at most 107 characters."""
 LOCK = "owner.lock"
 UNLOCKED_SECONDS = 86_400.0
-"""A folder without a lock is being made right now, or was left by an earlier version this long ago."""
+"""A folder without a lock is being made, or an earlier version uses it, until nothing in it changes for this long."""
 
 
 @contextmanager
@@ -57,9 +57,17 @@ def _is_left(folder: Path) -> bool:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
     except FileNotFoundError:
-        return folder.is_dir() and time.time() - found.st_mtime > UNLOCKED_SECONDS
+        return folder.is_dir() and time.time() - _changed_at(folder) > UNLOCKED_SECONDS
     except OSError:  # it is locked
         return False
+
+
+def _changed_at(folder: Path) -> float:
+    """When anything in it changed last; now, if it changes while it is looked at."""
+    try:
+        return max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+    except FileNotFoundError:
+        return time.time()
 
 
 def _is_used(folder: Path) -> bool:

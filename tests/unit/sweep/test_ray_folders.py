@@ -82,3 +82,18 @@ def test_a_folder_of_an_earlier_version_goes_after_a_day_and_one_that_is_being_m
         os.utime(folder, (time.time() - age, time.time() - age))
     clear_ray_folders()
     assert not old.exists() and new.is_dir()
+
+
+@pytest.mark.parametrize("kind", [RAY, TUNE])
+def test_a_folder_of_an_earlier_version_stays_while_something_deep_in_it_changes(temporary, kind):
+    folder, long_ago = temporary / f"{kind}old", time.time() - 1.1 * ray_folders.UNLOCKED_SECONDS
+    state = folder / "experiment" / "state.json"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    for path in (state.parent, folder):
+        os.utime(path, (long_ago, long_ago))
+    clear_ray_folders()
+    assert state.is_file()
+    os.utime(state, (long_ago, long_ago))
+    clear_ray_folders()
+    assert not folder.exists()
