@@ -64,14 +64,15 @@ def no_space_left(place: Path) -> DiskFullError:
 
 
 def fault_of_machine(error: BaseException) -> ChembenchError | None:
-    """``error`` in our words, where a disk or a right to use it is missing; none if it is something else."""
+    """``error`` in our words, where a disk or a right to use it is missing; none if it is another or names no file."""
     if not isinstance(error, OSError) or error.errno not in (*_NO_SPACE, *_OF_THE_MACHINE):
         return None
-    place = Path(str(error.filename)) if error.filename else Path()
     if is_disk_full(error):
-        return no_space_left(place)
+        return no_space_left(Path(str(error.filename)) if error.filename else Path())
+    if error.filename is None:
+        return None
     return DataError(
-        f"chembench must be able to use '{place}', it is not: {error.strerror}; "
+        f"chembench must be able to use '{error.filename}', it is not: {error.strerror}; "
         "make that possible, or name another folder, then give the same command again"
     )
 

@@ -235,6 +235,15 @@ def test_a_place_that_cannot_be_used_is_no_bug(number, capsys, monkeypatch):
     assert capsys.readouterr().err.startswith(told)
 
 
+def test_a_fault_that_names_no_file_is_a_bug_but_for_a_full_disk(capsys, monkeypatch):
+    monkeypatch.setattr(api, "spaces", fail_with(OSError(errno.EIO, "Input/output error")))
+    assert cli.run(["spaces"]) == 1
+    assert capsys.readouterr().err.startswith("this is a bug in chembench: OSError: [Errno 5] Input/output error")
+    monkeypatch.setattr(api, "spaces", fail_with(OSError(errno.ENOSPC, "No space left on device")))
+    assert cli.run(["spaces"]) == 4
+    assert capsys.readouterr().err.startswith("no space left on the device that holds .; free some")
+
+
 def test_a_full_disk_is_no_bug_wherever_it_is_met(capsys, monkeypatch):
     monkeypatch.setattr(api, "spaces", fail_with(OSError(errno.ENOSPC, "No space left on device", "/there")))
     assert cli.run(["spaces"]) == 4
