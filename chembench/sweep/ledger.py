@@ -25,7 +25,7 @@ from chembench.config import canonical_json, digest_of, mistakes_in, release_of
 from chembench.errors import ConfigError, DataError
 from chembench.paths import SweepPaths
 from chembench.specs import Cell, FinetuneSpec, ItemSpec, Kind, Outcome
-from chembench.sweep.locking import cannot_write, require_alone, take_lock
+from chembench.sweep.locking import cannot_write, is_held, require_alone, take_lock
 
 EVENTS = ("sweep", "item", "asked", "started", "lost", "result", "retried", "chosen", "opened", "finished")
 """Every event a ledger may hold."""
@@ -355,8 +355,9 @@ class Ledger:
         self.state.apply(stamped)
 
     def _cut(self) -> None:
-        self._file.truncate(self._end)
-        self._is_torn = False
+        if is_held(self.paths, self._lock):  # else another process may have written there
+            self._file.truncate(self._end)
+            self._is_torn = False
 
     def _write(self, line: bytes) -> None:
         rest = memoryview(line)
