@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, Literal, cast
 
 from chembench.data.catalog import CORPORA
 from chembench.data.downloads import Address, Progress, bring, known_sha256
+from chembench.data.tar import files_in
 from chembench.errors import ConfigError, DataError
 from chembench.paths import full_disk_told
 
@@ -311,31 +312,15 @@ def _words(file: BinaryIO, place: int) -> Iterator[str]:
                 yield word
 
 
-class _Member(io.RawIOBase):
-    """A file in a tar file that is read as it comes; Python's own object for it cannot say that it cannot be sought."""
-
-    def __init__(self, content: Any) -> None:
-        self._content = content
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        read: bytes = self._content.read(len(buffer))
-        buffer[: len(read)] = read
-        return len(read)
-
-
 def _tar_cells(file: BinaryIO, column: str | None, name: str) -> Iterator[str]:
     is_empty = True
-    with tarfile.open(fileobj=file, mode="r|") as archive:
-        for member in archive:
-            form = _format_of(member.name)
-            # names with a leading dot are notes of the machine that packed it
-            if member.isfile() and form not in (None, "tar") and not Path(member.name).name.startswith("."):
-                is_empty = False
-                with _unpacked(io.BufferedReader(_Member(archive.extractfile(member))), member.name) as content:
-                    yield from _cells(content, form, column, f"{name}/{member.name}")
+    for path, packed in files_in(file):
+        form = _format_of(path)
+        # names with a leading dot are notes of the machine that packed it
+        if form not in (None, "tar") and not Path(path).name.startswith("."):
+            is_empty = False
+            with _unpacked(packed, path) as content:
+                yield from _cells(content, form, column, f"{name}/{path}")
     if is_empty:
         raise DataError(f"a tar file holds {', '.join(_FORMATS)}, '{name}' holds none of them; unpack and convert it")
 

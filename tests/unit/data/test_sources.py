@@ -196,6 +196,31 @@ def test_a_damaged_tar_file_is_told(tmp_path):
         cells(tmp_path, "a.tar")
 
 
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_tar_file_that_is_cut_off_or_damaged_between_its_files_is_told(tmp_path, format):
+    second = ("a-name-that-is-too-long-for-the-header-itself/" * 3) + "b.smi"
+    with tarfile.open(tmp_path / "a.tar", "w", format=format) as archive:
+        for name in ("a.smi", second, "c.smi"):
+            member = tarfile.TarInfo(name)
+            member.size = 2
+            archive.addfile(member, io.BytesIO(b"C\n"))
+    whole = (tmp_path / "a.tar").read_bytes()
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        _, _, third = archive.getmembers()
+    assert cells(tmp_path, "a.tar") == ["C"] * 3
+    header, after_third = 1024, third.offset_data + 512
+    flipped = bytearray(whole)
+    flipped[header] ^= 1
+    cuts = [header, header + 100, third.offset, third.offset + 100, after_third, after_third + 100]
+    for damaged in (bytes(flipped), *(whole[:cut] for cut in cuts)):
+        (tmp_path / "a.tar").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"'a.tar' cannot be read: .* at byte [\d,]+, where a file or the end is"):
+            cells(tmp_path, "a.tar")
+    for end in (512, 1024):  # the end is two blocks of zeros, one of them tells it
+        (tmp_path / "a.tar").write_bytes(whole[: after_third + end])
+        assert cells(tmp_path, "a.tar") == ["C"] * 3
+
+
 def test_a_missing_package_is_told_with_the_extra_that_brings_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.setitem(sys.modules, "gcsfs", None)
