@@ -87,14 +87,8 @@ def _again(url: str, waits: tuple[float, ...], attempt: Callable[[], bool], size
 
 def _receive(url: str, part: Path, mark: Path, say: Callable[[str], None]) -> bool:
     """Add what is missing to ``part``; say whether that is all."""
-    request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})
-    version = read_json(mark)["version"] if part.is_file() and mark.is_file() else ""
-    if version:
-        # only of the same version: otherwise the server sends the new one from its start
-        request.add_header("Range", f"bytes={_size(part)}-")
-        request.add_header("If-Range", version)
     try:
-        with _open(request) as response:
+        with _answer(url, part, mark) as response:
             _refuse_page(url, response)
             if response.status != http.client.PARTIAL_CONTENT:
                 _start_anew(part, mark, response)
@@ -108,6 +102,29 @@ def _receive(url: str, part: Path, mark: Path, say: Callable[[str], None]) -> bo
         part.unlink(missing_ok=True)
         return False
     return total is None or _size(part) == total
+
+
+def _answer(url: str, part: Path, mark: Path) -> Any:
+    """What the server sends when it is asked for what ``part`` lacks, or for all of it where its version is gone."""
+    request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})
+    version = read_json(mark)["version"] if part.is_file() and mark.is_file() else ""
+    if version:
+        # only of the same version: otherwise the server sends the new one from its start
+        request.add_header("Range", f"bytes={_size(part)}-")
+        request.add_header("If-Range", version)
+    response = _open(request)
+    if not version or response.status != http.client.PARTIAL_CONTENT or _is_of(response, version):
+        return response
+    # there are servers that know Range and not If-Range
+    response.close()
+    part.unlink()
+    return _answer(url, part, mark)
+
+
+def _is_of(response: Any, version: str) -> bool:
+    """Whether ``response`` is part of ``version``, as far as it tells."""
+    header = "ETag" if version.startswith('"') else "Last-Modified"
+    return bool(response.headers.get(header, version).removeprefix("W/") == version)
 
 
 def _open(request: urllib.request.Request) -> Any:

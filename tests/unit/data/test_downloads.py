@@ -87,6 +87,18 @@ def test_a_file_that_changed_meanwhile_is_begun_anew(web, tmp_path):
     assert ranges(web) == ["", "bytes=5000-"]
 
 
+@pytest.mark.parametrize("dates", [("", ""), ("Mon, 02 Feb 2026 10:00:00 GMT", "Tue, 03 Feb 2026 10:00:00 GMT")])
+def test_the_end_of_another_version_is_not_added_to_the_start_of_this_one(web, tmp_path, dates):
+    web.knows_if_range = False
+    web.breaks_after, web.dates["/a/corpus.smi"] = [5000], dates[0]
+    with pytest.raises(DataError, match="ended early"):
+        bring(address_in(web), tmp_path, waits=())
+    web.breaks_after, web.dates["/a/corpus.smi"] = [0, 7000], dates[1]
+    web.files["/a/corpus.smi"] = CONTENT[::-1]
+    assert bring(address_in(web), tmp_path, waits=NOW).read_bytes() == CONTENT[::-1]
+    assert ranges(web) == ["", "bytes=5000-", "", "bytes=7000-"]
+
+
 @pytest.mark.parametrize("lack", ["knows_ranges", "knows_versions"])
 def test_a_server_that_cannot_go_on_is_asked_from_the_start(web, tmp_path, lack):
     setattr(web, lack, False)
