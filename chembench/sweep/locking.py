@@ -120,7 +120,7 @@ def is_at_rest(paths: SweepPaths) -> bool:
 def _locked(paths: SweepPaths, mode: str, how: int) -> IO[str]:
     until = time.monotonic() + TAKE_SECONDS
     while True:
-        lock = paths.lock.open(mode)
+        lock = _lock_file(paths, mode, until)
         if _is_taken(lock, how) and is_held(paths, lock):
             return lock
         lock.close()
@@ -130,6 +130,17 @@ def _locked(paths: SweepPaths, mode: str, how: int) -> IO[str]:
                 "wait for it, or end it and try again"
             )
         time.sleep(0.01)
+
+
+def _lock_file(paths: SweepPaths, mode: str, until: float) -> IO[str]:
+    """Open the lock; where that may make it, its folder too: who held it removes both if its sweep cannot begin."""
+    while True:
+        try:
+            return paths.lock.open(mode)
+        except FileNotFoundError:
+            if "a" not in mode or time.monotonic() > until:
+                raise
+        paths.root.mkdir(parents=True, exist_ok=True)
 
 
 def _is_taken(lock: IO[str], how: int) -> bool:
@@ -142,7 +153,11 @@ def _is_taken(lock: IO[str], how: int) -> bool:
 
 def holder_of(paths: SweepPaths) -> str:
     """The process that holds the lock, or did last: its number, with its machine if that is another one."""
-    return paths.lock.read_text().strip().removesuffix(f" on {platform.node()}") or "unknown"
+    try:
+        signed = paths.lock.read_text()
+    except FileNotFoundError:  # its sweep could not begin, this very moment
+        return "unknown"
+    return signed.strip().removesuffix(f" on {platform.node()}") or "unknown"
 
 
 def cannot_write(paths: SweepPaths, error: OSError) -> ChembenchError:

@@ -1,12 +1,15 @@
 """Who holds a sweep leaves alone what is not its own, and who waits for it gets it."""
 
 import errno
+import fcntl
 
 import pytest
 
-from chembench.errors import DataError
+from chembench.errors import ConfigError, DataError
 from chembench.paths import SweepPaths
+from chembench.sweep import locking
 from chembench.sweep.ledger import Ledger
+from chembench.sweep.locking import leave_nothing
 
 BEGUN = {"event": "sweep", "name": "one", "space_digest": "abc", "header": {}}
 
@@ -56,3 +59,30 @@ def test_a_driver_that_lost_its_lock_after_a_torn_line_cuts_off_nothing_of_anoth
         with pytest.raises(DataError, match=r"driver\.lock was removed or replaced"):
             first.append({"event": "finished"})
     assert paths.ledger.read_bytes() == written
+
+
+def test_a_start_that_waits_for_one_that_cannot_begin_makes_its_folder_again(paths, monkeypatch):
+    first = Ledger(paths)
+
+    def ends(seconds):
+        if not first._file.closed:
+            leave_nothing(paths)
+            assert not paths.root.exists()
+            first.close()
+
+    monkeypatch.setattr(locking.time, "sleep", ends)
+    with Ledger(paths) as second:
+        second.append(BEGUN)
+        assert first._file.closed and not locking.is_at_rest(paths)
+    assert paths.ledger.stat().st_size > 0
+
+
+def test_a_holder_that_has_just_removed_its_lock_is_told_as_unknown(paths, monkeypatch):
+    def taken_and_removed(lock, how):
+        paths.lock.unlink(missing_ok=True)
+        raise BlockingIOError
+
+    monkeypatch.setattr(locking, "TAKE_SECONDS", 0.0)
+    monkeypatch.setattr(fcntl, "flock", taken_and_removed)
+    with pytest.raises(ConfigError, match=r"sweep one is driven by another process \(pid unknown\); wait for it"):
+        Ledger(paths)
