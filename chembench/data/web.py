@@ -11,18 +11,23 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from chembench.errors import DataError
-from chembench.paths import is_disk_full, read_json, write_json
+from chembench.paths import read_json, write_json
 
 _TIMEOUT_SECONDS = 60.0
 _BLOCK = 1 << 20
 _TELL_BYTES = 64 << 20
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
 _RANGE_NOT_SATISFIABLE = 416
+
+
+class _NetworkError(Exception):
+    """What may go better another time."""
 
 
 def fetch(url: str, part: Path, mark: Path, say: Callable[[str], None], waits: tuple[float, ...]) -> None:
@@ -37,6 +42,7 @@ def fetch(url: str, part: Path, mark: Path, say: Callable[[str], None], waits: t
 
     Raises:
         DataError: if it cannot be had, or is a web page.
+        OSError: if ``part`` or ``mark`` cannot be used; that is not tried again.
     """
     _again(url, waits, lambda: _receive(url, part, mark, say), lambda: _size(part))
 
@@ -51,7 +57,7 @@ def published_md5(url: str, waits: tuple[float, ...]) -> str:
 
     def receive() -> bool:
         with _open(urllib.request.Request(url)) as response:
-            answers.append(response.read(_BLOCK).decode(errors="replace"))
+            answers.append(_read(response).decode(errors="replace"))
         return True
 
     _again(url, waits, receive, lambda: 0)
@@ -72,10 +78,12 @@ def _again(url: str, waits: tuple[float, ...], attempt: Callable[[], bool], size
             if error.code not in _TEMPORARY:
                 raise DataError(f"no file at {url} (HTTP {error.code} {error.reason}); correct the address") from error
             reason = f"HTTP {error.code} {error.reason}"
-        except (OSError, http.client.HTTPException) as error:
-            if is_disk_full(error):
-                raise
-            reason = str(getattr(error, "reason", error)) or type(error).__name__
+        except (http.client.InvalidURL, UnicodeError) as error:
+            raise DataError(
+                f"'{url}' is no address of the web ({error}); correct it, a blank is written %20"
+            ) from error
+        except _NetworkError as error:
+            reason = str(error)
         in_vain = 1 if size() > before else in_vain + 1
         if in_vain > len(waits):
             raise DataError(
@@ -130,7 +138,24 @@ def _is_of(response: Any, version: str) -> bool:
 def _open(request: urllib.request.Request) -> Any:
     # an opener of its own, because urlopen keeps the proxies that it saw first
     request.add_header("User-Agent", "chembench")
-    return urllib.request.build_opener().open(request, timeout=_TIMEOUT_SECONDS)
+    with _network_faults_told():
+        return urllib.request.build_opener().open(request, timeout=_TIMEOUT_SECONDS)
+
+
+def _read(response: Any) -> bytes:
+    with _network_faults_told():
+        return bytes(response.read(_BLOCK))
+
+
+@contextmanager
+def _network_faults_told() -> Iterator[None]:
+    """Tell faults of the network from those of the files that lie here, which are an `OSError` too."""
+    try:
+        yield
+    except (urllib.error.HTTPError, http.client.InvalidURL):
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        raise _NetworkError(str(getattr(error, "reason", error)) or type(error).__name__) from error
 
 
 def _refuse_page(url: str, response: Any) -> None:
@@ -151,12 +176,12 @@ def _total(response: Any, have: int) -> int | None:
     """Bytes of the whole file, as far as the server tells.
 
     Raises:
-        DataError: if what it sends does not go on where ``part`` ends.
+        _NetworkError: if what it sends does not go on where ``part`` ends.
     """
     if response.status == http.client.PARTIAL_CONTENT:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
         if not found or int(found[1]) != have:
-            raise http.client.HTTPException(f"asked for byte {have}, got {response.headers.get('Content-Range')!r}")
+            raise _NetworkError(f"asked for byte {have}, got {response.headers.get('Content-Range')!r}")
         return None if found[2] == "*" else int(found[2])
     length = response.headers.get("Content-Length")
     return None if length is None else int(length)
@@ -167,7 +192,7 @@ def _copy(response: Any, part: Path, total: int | None, say: Callable[[str], Non
     step = max(_TELL_BYTES, (total or 0) // 20)
     of_all = f" of {total / 1e6:,.0f}" if total else ""
     with part.open("ab") as file:
-        while block := response.read(_BLOCK):
+        while block := _read(response):
             file.write(block)
             if done // step != (done := done + len(block)) // step:
                 say(f"download: {done / 1e6:,.0f}{of_all} MB of {part.name.removeprefix('.').removesuffix('.part')}")

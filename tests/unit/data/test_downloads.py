@@ -1,4 +1,5 @@
 import hashlib
+import http.client
 import subprocess
 import sys
 import threading
@@ -143,6 +144,43 @@ def test_a_file_that_is_not_there_is_told_at_once(web, tmp_path):
 def test_a_server_that_is_away_is_told(tmp_path):
     with pytest.raises(DataError, match=r"http://127.0.0.1:9/a.smi cannot be had \(.*refused.*\)"):
         bring(Address("http://127.0.0.1:9/a.smi"), tmp_path, waits=(0.0,))
+
+
+def test_a_network_that_goes_away_meanwhile_is_waited_for(web, tmp_path, monkeypatch):
+    read, faults = http.client.HTTPResponse.read, [OSError(113, "No route to host"), http.client.IncompleteRead(b"")]
+    monkeypatch.setattr(web_module, "_BLOCK", 5000)
+
+    def broken(response, amount):
+        if faults and response.reads:
+            raise faults.pop()
+        response.reads = 1
+        return read(response, amount)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "reads", 0, raising=False)
+    monkeypatch.setattr(http.client.HTTPResponse, "read", broken)
+    assert bring(address_in(web), tmp_path, waits=NOW).read_bytes() == CONTENT
+    assert ranges(web) == ["", "bytes=5000-", "bytes=10000-"]
+
+
+def no_waits(monkeypatch):
+    monkeypatch.setattr(web_module.time, "sleep", lambda seconds: pytest.fail(f"waits {seconds} s"))
+
+
+def test_a_part_that_cannot_be_used_is_told_at_once(web, tmp_path, monkeypatch):
+    no_waits(monkeypatch)
+    address_in(web).file(tmp_path).with_name(".corpus.smi.part").mkdir(parents=True)
+    with pytest.raises(
+        DataError, match=rf"downloads lie in {tmp_path}, which cannot be written \(.*corpus.smi.part'\)"
+    ):
+        bring(address_in(web), tmp_path)
+    assert len(web.asked) == 1
+
+
+@pytest.mark.parametrize("name", ["/a/my corpus.smi", "/a/cörpus.smi"])
+def test_what_is_no_address_is_told_at_once(web, tmp_path, monkeypatch, name):
+    no_waits(monkeypatch)
+    with pytest.raises(DataError, match=rf"'{web.url}{name}' is no address of the web \(.*\); correct it, a blank is"):
+        bring(Address(f"{web.url}{name}"), tmp_path)
 
 
 def test_a_web_page_is_no_corpus(web, tmp_path):
