@@ -15,6 +15,7 @@ from chembench.header import (
     Places,
     places_from,
     places_of,
+    require_no_space_lost,
     require_same_inputs,
     require_same_space,
     space_of,
@@ -214,6 +215,8 @@ def opened(settings: Drive, say: Say) -> Iterator[tuple[Engine, Exchange | None]
         storage = places.storage
         with _removed_if_not_begun(ledger):
             _require_same_sweep(settings, ledger.state)
+            if not ledger.state.name:
+                require_no_space_lost(paths, space)
             register(places.cache, paths)  # before inputs are prepared, so that nobody collects them meanwhile
             clear_parts(places.cache, paths)
             exchange = stack.enter_context(open_exchange(storage, paths, places.cache)) if storage else None
@@ -229,12 +232,14 @@ def opened(settings: Drive, say: Say) -> Iterator[tuple[Engine, Exchange | None]
 
 @contextmanager
 def _removed_if_not_begun(ledger: Ledger) -> Iterator[None]:
-    """A sweep that cannot begin leaves no folder, so that another may take its name."""
+    """A sweep that cannot begin leaves no more than it found, so that another may take its name."""
+    paths = ledger.paths
+    made = [file for file in (paths.space, paths.environment) if not file.exists()]
     try:
         yield
     except BaseException:
         if not ledger.state.name:
-            leave_nothing(ledger.paths)
+            leave_nothing(paths, made)
         raise
 
 

@@ -170,6 +170,19 @@ def require_same_space(space: Space, state: SweepState) -> list[str]:
     )
 
 
+def require_no_space_lost(paths: SweepPaths, space: Space) -> None:
+    """Refuse to begin a sweep where its ``space.toml`` would replace a file that somebody wrote.
+
+    Raises:
+        ConfigError: naming that file.
+    """
+    if paths.space.exists() and paths.space.read_bytes() != _as_toml(space).encode():
+        raise ConfigError(
+            f"a sweep writes its space to space.toml in its folder, another file is there already: {paths.space}; "
+            "move it elsewhere, or give the sweep another --name"
+        )
+
+
 def require_same_inputs(prepared: Prepared, state: SweepState) -> None:
     """Refuse to go on when a file behind the space has changed since the sweep began; more of them are welcome.
 
@@ -202,10 +215,14 @@ def write_header(
 
 
 def _write_space(paths: SweepPaths, space: Space) -> None:
+    with written_whole(paths.space) as part:
+        part.write_text(_as_toml(space))
+
+
+def _as_toml(space: Space) -> str:
     import tomli_w
 
-    with written_whole(paths.space) as part:
-        part.write_text(tomli_w.dumps(space.as_data()))
+    return tomli_w.dumps(space.as_data())
 
 
 def _header(

@@ -6,8 +6,9 @@ import fcntl
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import IO
 
 from chembench.errors import ChembenchError, ConfigError, DataError, DiskFullError
@@ -34,15 +35,20 @@ def take_lock(paths: SweepPaths) -> IO[str]:
         _sign(lock)
     except OSError as error:
         if not paths.ledger.exists():
-            leave_nothing(paths)
+            leave_nothing(paths, made=())
         lock.close()
         raise cannot_write(paths, error) from error
     return lock
 
 
-def leave_nothing(paths: SweepPaths) -> None:
-    """Remove what a start made whose sweep could not begin; its lock is held. A storage's mark and other files stay."""
-    for file in (paths.ledger, paths.space, paths.environment, paths.lock):
+def leave_nothing(paths: SweepPaths, made: Iterable[Path]) -> None:
+    """Remove what a start made whose sweep could not begin; its lock is held. A storage's mark and other files stay.
+
+    Args:
+        paths: the sweep's folder.
+        made: what the start made beside the ledger and the lock, which are never a person's.
+    """
+    for file in (*made, paths.ledger, paths.lock):
         file.unlink(missing_ok=True)
     with suppress(OSError):  # not empty
         paths.root.rmdir()

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
+import tomli_w
 from sweep_fakes import engine_on, failed, grid_space, opened, paths_in
 
 from chembench import driver
@@ -127,6 +128,32 @@ def test_a_sweep_that_cannot_begin_leaves_no_folder(tmp_path, monkeypatch, where
     with pytest.raises(DiskFullError), driver.opened(Drive(space, paths, places), print):
         pass
     assert [path.name for path in paths.root.iterdir()] == ["notes"]
+
+
+@pytest.mark.parametrize("name", ["space.toml", "environment.json"])
+def test_a_sweep_that_cannot_begin_leaves_what_it_found(tmp_path, monkeypatch, name):
+    paths, space = SweepPaths(tmp_path / "sweeps" / "one"), read_space("full_grid_tiny")
+    paths.root.mkdir(parents=True)
+    (paths.root / name).write_text(tomli_w.dumps(space.as_data()))
+    before = (paths.root / name).read_bytes()
+    places = PLACES.model_copy(update={"cache_dir": str(tmp_path / "cache"), "storage": None})
+    monkeypatch.setattr(driver, "prepare", refused)
+    with pytest.raises(DiskFullError), driver.opened(Drive(space, paths, places), print):
+        pass
+    assert {path.name: path.read_bytes() for path in paths.root.iterdir()} == {name: before}
+
+
+def test_a_space_that_somebody_keeps_in_the_folder_is_neither_replaced_nor_removed(tmp_path, monkeypatch):
+    paths = SweepPaths(tmp_path / "sweeps" / "one")
+    paths.root.mkdir(parents=True)
+    paths.space.write_text("# mine\n" + tomli_w.dumps(read_space("full_grid_tiny").as_data()))
+    before = paths.space.read_bytes()
+    told = r"another file is there already: \S+/one/space\.toml; move it elsewhere, or give the sweep another --name"
+    monkeypatch.setattr(driver, "register", refused)
+    with pytest.raises(ConfigError, match=told):
+        with driver.opened(Drive(read_space(str(paths.space)), paths, PLACES), print):
+            pass
+    assert {path.name: path.read_bytes() for path in paths.root.iterdir()} == {"space.toml": before}
 
 
 def test_a_disk_too_full_for_the_lock_leaves_no_folder(tmp_path, monkeypatch):

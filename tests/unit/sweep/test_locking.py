@@ -66,7 +66,7 @@ def test_a_start_that_waits_for_one_that_cannot_begin_makes_its_folder_again(pat
 
     def ends(seconds):
         if not first._file.closed:
-            leave_nothing(paths)
+            leave_nothing(paths, made=())
             assert not paths.root.exists()
             first.close()
 
