@@ -210,7 +210,7 @@ def _start(work: Work) -> Device:
     """The device of an item that trains, with the memory it may use."""
     from chembench.training.device import resolve_device
 
-    device = resolve_device(work.device)
+    device = resolve_device(work.device, work.memory_fraction)
     set_memory_share(device.name, work.memory_fraction)
     start_peak_memory(device.name)
     return device

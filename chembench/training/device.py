@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -25,6 +25,8 @@ class Device:
     """Optimiser steps between looks at the loss; a look makes a GPU wait."""
     compiled: bool = False
     """Let torch compile the model of a pre-training: no gain on a CPU, on a GPU tried by `benchmarks/gpu.py` alone."""
+    memory_share: float = 1.0
+    """Of a GPU's memory, that the process may allocate; 1.0 where it is not shared out."""
 
     @property
     def torch(self) -> torch.device:
@@ -35,8 +37,12 @@ CPU = Device("cpu", Packing(token_budget=4096, pass_cost=256), check_every=1)
 CUDA = Device("cuda", Packing(token_budget=32768, pass_cost=16384), check_every=16)
 
 
-def resolve_device(name: DeviceName) -> Device:
+def resolve_device(name: DeviceName, memory_share: float | None = None) -> Device:
     """The device called ``name``.
+
+    Args:
+        name: of the device.
+        memory_share: of a GPU, that the process may allocate; none: no limit.
 
     Raises:
         ConfigError: if a GPU is asked for and none is visible.
@@ -45,7 +51,7 @@ def resolve_device(name: DeviceName) -> Device:
         return CPU
     if not torch.cuda.is_available():
         raise ConfigError("the item asks for a gpu, none is visible; choose a CPU space: quickstart, full_grid_tiny")
-    return CUDA
+    return CUDA if memory_share is None else replace(CUDA, memory_share=memory_share)
 
 
 @contextlib.contextmanager

@@ -115,8 +115,12 @@ class Resident:
 
 
 def molecules_on(shards: Shards, backbone: Backbone, device: Device) -> Molecules:
-    """``shards`` for steps on ``device``: a GPU that has room for them keeps them."""
-    if device.name == "cuda":
+    """``shards`` for steps on ``device``: a GPU that the item has alone, and that has room for them, keeps them.
+
+    An item with a share of a GPU reads them from the host: its share was cut to what items of its make were measured
+    to need, and those may have had fewer molecules (`sweep.packing.make_of` leaves their number out).
+    """
+    if device.name == "cuda" and device.memory_share == 1.0:
         free_bytes, _ = torch.cuda.mem_get_info()
         if bytes_of(shards) <= LARGEST_SHARE * free_bytes:
             return Resident.of(shards, backbone, device)

@@ -66,6 +66,7 @@ def test_an_item_may_hold_no_more_of_a_gpu_than_it_was_scheduled_for(tmp_path, m
     ray-project/ray#5902, #20563, #23971, #30414, #14873, #35908, #44914
     """
     limits: list[float] = []
+    known: list[float] = []
     for name in ("reset_peak_memory_stats", "is_available"):
         monkeypatch.setattr(torch.cuda, name, lambda: True)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limits.append)
@@ -76,13 +77,13 @@ def test_an_item_may_hold_no_more_of_a_gpu_than_it_was_scheduled_for(tmp_path, m
         engine = engine_on(space, ledger)
 
         def run(work):
-            trial._start(work)
+            known.append(trial._start(work).memory_share)
             scheduled.append(engine.shape_of(work))
             larger = work.memory_fraction < 1 and len(scheduled) % 5 == 0
             return failed(work, "oom") if larger else finished(work).model_copy(update={"measured": measured})
 
         works = drive(engine, run)
-    assert limits == [shape.gpus for shape in scheduled] and set(limits) == {1.0, 0.125}
+    assert limits == known == [shape.gpus for shape in scheduled] and set(limits) == {1.0, 0.125}
     again = [work for work in works if work.attempt == 2]
     assert again and {work.memory_fraction for work in again} == {1.0}
     assert {item.status for item in ledger.state.items.values()} == {"finished"}

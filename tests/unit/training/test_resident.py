@@ -11,7 +11,7 @@ from chembench.errors import DataError
 from chembench.models.base import build_pretraining_model
 from chembench.training import pretrain as pretraining
 from chembench.training import resident
-from chembench.training.device import CPU, CUDA
+from chembench.training.device import CPU, CUDA, resolve_device
 from chembench.training.loop import as_batch
 from chembench.training.pretrain import pretrain
 from chembench.training.resident import Hosted, Resident, bytes_of, molecules_on
@@ -73,6 +73,16 @@ def test_a_gpu_keeps_what_it_has_room_for(world, shards, monkeypatch):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free_bytes: (free, 10 * free))
         assert (molecules_on(shards, backbone, CUDA) is made) == is_kept
     assert isinstance(molecules_on(shards, backbone, CPU), Hosted)
+
+
+def test_an_item_with_a_share_of_a_gpu_keeps_nothing_there(world, shards, monkeypatch):
+    backbone, made = backbone_of(world), object()
+    monkeypatch.setattr(Resident, "of", classmethod(lambda *_: made))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    # an empty GPU of 80 GiB; what it says knows nothing of the process's share
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (80 * 2**30, 80 * 2**30))
+    for share, is_kept in ((None, True), (1.0, True), (0.5, False), (0.125, False)):
+        assert (molecules_on(shards, backbone, resolve_device("cuda", share)) is made) == is_kept
 
 
 def test_a_device_may_have_its_model_compiled(world, tmp_path, monkeypatch):
