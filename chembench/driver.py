@@ -6,7 +6,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 MLFLOW_SECONDS = 30.0
 """How long MLflow is waited for at the end."""
+GIVEN_ONLY = ("tracking_uri", "storage", "keep_bytes", "max_concurrent")
+"""Fields of `Places` that have no default: one that is there was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Drive:
     show_progress: bool = True
     command: tuple[str, ...] = ()
     """How it was called, for the record."""
+    goes_on: bool = False
+    """Its places are those of the ledger, but for what was given; else they may also be defaults of the command."""
 
 
 def going_on(
@@ -89,6 +93,7 @@ def going_on(
         shard=Shard.parse(shard) if shard else None,
         show_progress=show_progress,
         command=tuple(state.header["command"]),
+        goes_on=True,
     )
 
 
@@ -108,9 +113,12 @@ def drive(settings: Drive, first: Callable[[Engine], object] | None = None) -> N
     from chembench.progress import View
 
     paths = settings.paths
-    if first is None and paths.ledger.is_file() and _is_done(settings, state := read_state(paths)):
-        register(settings.places.cache, paths)  # it may have been renamed or moved since it was driven
+    state = read_state(paths) if first is None and paths.ledger.is_file() else None
+    if state is not None:
+        settings = _without_defaults(settings, state)
+    if state is not None and _is_done(settings, state):
         with View(settings.show_progress) as view:
+            _noted_again(settings, view.warn)
             _leave_boards(paths, view.warn)
             if "merged" in state.header and not paths.sent.is_file():  # no driver ever sent it
                 _send_rest(settings, view)
@@ -264,6 +272,22 @@ def write_boards(paths: SweepPaths) -> None:
     for file in (paths.space, paths.environment):
         with written_whole(paths.reports / file.name) as part:
             shutil.copyfile(file, part)
+
+
+def _without_defaults(settings: Drive, state: SweepState) -> Drive:
+    """A finished sweep is not moved to another cache or runner because its command left them out this time."""
+    if settings.goes_on or not state.finished or _require_same_sweep(settings, state):
+        return settings
+    given = {name: value for name in GIVEN_ONLY if (value := getattr(settings.places, name)) is not None}
+    return replace(settings, places=places_of(state).model_copy(update=given))
+
+
+def _noted_again(settings: Drive, warn: Say) -> None:
+    """Note a finished sweep in its cache, as it may have been renamed or moved since it was driven."""
+    try:
+        register(settings.places.cache, settings.paths)
+    except (ConfigError, DiskFullError) as error:
+        warn(f"warning: {error}")
 
 
 def _is_done(settings: Drive, state: SweepState) -> bool:

@@ -46,6 +46,11 @@ def two_scales(seeds: int) -> list[str]:
     return ["--space", "full_grid_tiny", *options(*TWO_SCALES, f"confirm.head_seeds={seeds}"), "--runner", "serial"]
 
 
+def contents(view):
+    """Every file of a sweep but the lock, which whoever holds it signs."""
+    return {path: path.read_bytes() for path in view.root.rglob("*") if path.is_file() and path != view.paths.lock}
+
+
 def test_a_bound_and_gc_take_nothing_that_is_needed_and_what_is_missing_is_made_again(tmp_path):
     whole = sweep(tmp_path, tmp_path / "own", "whole", [*two_scales(2), *NO_MLFLOW])
     done = sweep(tmp_path, tmp_path / "cache", "two", [*two_scales(1), *NO_MLFLOW, "--keep", "1kB"])
@@ -59,10 +64,10 @@ def test_a_bound_and_gc_take_nothing_that_is_needed_and_what_is_missing_is_made_
     loser = next(uid for uid, item in view.state().items.items() if item.kind == "confirm" and uid != winner)
     with pytest.raises(ConfigError, match=r"has no model; the first confirm replicate of a recipe keeps one, which gc"):
         view.predictor(uid=loser)
-    records = {path: path.read_bytes() for path in view.root.rglob("*") if path.is_file()}
+    records = contents(view)
     collected = run(["gc", "two"], tmp_path, done.cache)
     assert collected.returncode == 0 and "deleted 0 things, 0 B; " in collected.stdout
-    assert {path: path.read_bytes() for path in view.root.rglob("*") if path.is_file()} == records
+    assert contents(view) == records
     again = run(["resume", "two", "--seeds", "2", "--keep", "1TB"], tmp_path, done.cache)
     assert again.returncode == 0, again.stderr
     assert results(view) == results(whole.view) and boards(view) == boards(whole.view)

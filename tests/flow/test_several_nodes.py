@@ -221,6 +221,12 @@ def test_no_loss_changes_what_comes_out_and_limits_hold(engine, nodes, control):
     assert read_state(engine._paths).items[baseline].outcome == engine.state.items[baseline].outcome
 
 
+def is_stopped(pid):
+    """Whether no thread of the process runs any more; a signal is under way for a while."""
+    states = [stat.read_text().rpartition(") ")[2][0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) == {"T"}
+
+
 def test_a_pretraining_goes_on_from_its_state_when_its_node_dies(tmp_path, cache, nodes, control):
     kept, longer = [], (*ONE_CELL, "controls.from_scratch=false", "pretrain.epochs=100", "name='longer'")
     control.real.touch()
@@ -235,6 +241,7 @@ def test_a_pretraining_goes_on_from_its_state_when_its_node_dies(tmp_path, cache
         def kill_its_node():
             wait_until(engine._paths.run(uid, 1).resume.exists)
             os.kill(control.pid(uid), signal.SIGSTOP)  # a node that is gone writes no more
+            wait_until(lambda: is_stopped(control.pid(uid)))
             kept.append(torch.load(engine._paths.run(uid, 1).resume, weights_only=True)["step"])
             nodes.kill_node_of(control.pid(uid))
             nodes.add()

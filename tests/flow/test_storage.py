@@ -136,7 +136,8 @@ def kill_on_the_way(work, storage, cache: Path) -> None:
     [
         ("nope://bucket/x", "storage 'nope://bucket/x' must be a URL that fsspec knows"),
         ("sftp://me:secret@host/x", "this one holds a password; leave it out"),
-        ("file/inside", "cannot be written and read"),
+        ("file/inside", "a storage must be a URL such as s3://bucket/folder or an absolute path such as"),
+        ("file:///dev/null/inside", "cannot be written and read"),
     ],
 )
 def test_a_storage_that_cannot_be_used_is_told_before_the_first_item(tmp_path, url, told):

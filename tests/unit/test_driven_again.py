@@ -1,6 +1,7 @@
 """A finished sweep that is to be driven otherwise from now on: it is written down, and nothing is carried out."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 from kept_sweeps import SPACE, begun, carried_out
@@ -68,3 +69,29 @@ def test_what_cannot_be_used_is_refused_and_not_written_down(finished, tmp_path)
         with pytest.raises(ConfigError):
             chembench.resume(finished.root, show_progress=False, **changed)
     assert finished.ledger.read_bytes() == before
+
+
+def test_the_same_command_with_other_defaults_moves_nothing(finished, tmp_path):
+    """Such as without the environment variable of the cache, or without --runner."""
+    before = finished.ledger.read_bytes()
+    places = places_of(read_state(finished)).model_copy(
+        update={"cache_dir": str(tmp_path / "other"), "data_dir": str(tmp_path / "other"), "runner": "serial"}
+    )
+    settings = driver.Drive(space=SPACE, paths=finished, places=places, show_progress=False)
+    driver.drive(settings)
+    assert finished.ledger.read_bytes() == before and not (tmp_path / "other").exists()
+    driver.drive(replace(settings, places=places.model_copy(update={"tracking_uri": "http://127.0.0.1:9"})))
+    assert places_of(read_state(finished)).tracking_uri == "http://127.0.0.1:9"
+    assert places_of(read_state(finished)).runner == "ray" and not (tmp_path / "other").exists()
+
+
+def test_boards_are_written_where_the_cache_cannot_be(finished, tmp_path, monkeypatch, capsys):
+    def refused(cache, paths):
+        raise ConfigError("a sweep notes itself in its cache, it cannot be written")
+
+    monkeypatch.setattr(driver, "register", refused)
+    for file in finished.leaderboards.iterdir():
+        file.unlink()
+    chembench.resume(finished.root, show_progress=False)
+    assert list(finished.leaderboards.iterdir())
+    assert "warning: a sweep notes itself in its cache" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import os
 from chembench.paths import SweepPaths, append_line, write_json
 from chembench.specs import BaselineSpec, Cell, FinetuneSpec, ModelSpec, Outcome, PretrainSpec, TrialSpec
 from chembench.sweep.ledger import Ledger
+from chembench.sweep.reading import read_space
 
 MODEL = ModelSpec(
     architecture="roberta", hidden=8, ffn=16, layers=1, heads=2, vocabulary=256, pad_id=0, bos_id=1, eos_id=2
@@ -65,7 +66,7 @@ class FakeSweep:
             "at": STARTED_AT,
             "command": ["chembench", "sweep", "--space", "tiny"],
             "versions": {"torch": "2.13.0"},
-            "space": {"seed": 0, "grid": {"architecture": ["roberta"]}},
+            "space": read_space("full_grid_tiny").as_data(),
             "tasks": {"solubility": {"kind": "regression", "unit": "log mol/L", "note": "", "targets": ["logS"]}},
         }
         self.append({"event": "sweep", "name": root.name, "space_digest": "5" * 12, "header": header})
