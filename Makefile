@@ -32,8 +32,9 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Three processes on two cores: many tests wait for a server, a dead node or a signal.
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Sweeps are killed so many times, from this seed on, and must end as undisturbed ones do; given again it goes on.
 KILLS ?= 100

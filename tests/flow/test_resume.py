@@ -48,7 +48,7 @@ sys.exit(status)
 def test_a_finished_sweep_is_shown_again_and_nothing_runs(small, tmp_path):
     ledger = small.view.paths.ledger.read_bytes()
     done = subprocess.run(
-        [sys.executable, "-c", AGAIN, "resume", str(small.root), "--runner", "ray"],
+        [sys.executable, "-c", AGAIN, "resume", str(small.root)],
         cwd=tmp_path, env=environment(tmp_path / "no cache"), capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
