@@ -64,7 +64,7 @@ def run_with_ray(engine: Engine, options: RunnerOptions, on_change: Callable[[],
     with _cluster(options):
         check_fits([engine.shape(kind) for kind in get_args(Kind)], _live_nodes().values())
         with desk(engine, options, on_change) as at:
-            _run_tune(_searcher(engine, at, options))
+            _run_tune(_searcher(_Queue(engine, at, options)))
             if not at.is_closed:
                 text = "ray tune must end when no work is left, it ended before; give the same command again to go on"
                 raise RunError(text, "worker-lost")
@@ -176,51 +176,68 @@ def _bundle(config: Mapping[str, Any]) -> Any:
     return tune.PlacementGroupFactory([bundle])
 
 
-def _searcher(engine: Engine, at: Desk, options: RunnerOptions) -> Any:
+class _Queue:
+    """What Tune carries out next, and what it brings back: the engine's work, as long as there is room for it."""
+
+    def __init__(self, engine: Engine, at: Desk, options: RunnerOptions) -> None:
+        self._engine, self._at = engine, at
+        self._room = Room(_live_nodes, options.max_concurrent)
+        self._patience = Patience(options.node_seconds, options.say)
+        self._open: dict[str, Work | None] = {}
+        self._homeless: ResourceShape | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing is handed out any more, and everything has come back."""
+        return self._at.is_closed and not self._open
+
+    def next(self, trial_id: str) -> dict[str, Any] | None:
+        """The settings of Tune's next trial: an item, or a hold while others work; none: not now."""
+        work = self._at.ask(self._fits)
+        if work is not None:
+            return self._hand_out(trial_id, work)
+        if self._at.is_closed:
+            return None
+        working = [self._engine.shape_of(work) for work in self._open.values() if work is not None]
+        if any(map(self._room.can_hold, working)):
+            return self._hand_out(trial_id, None) if self._room.fits(self._engine.shape("search")) else None
+        if len(working) == len(self._open):
+            missing = next(iter(working), self._homeless)
+            assert missing is not None, "nothing runs, so something is ready, and it does not fit"
+            self._patience.wait(missing)
+        return None
+
+    def _fits(self, shape: ResourceShape) -> bool:
+        self._homeless = None if self._room.can_hold(shape) else shape
+        return self._room.fits(shape)
+
+    def _hand_out(self, trial_id: str, work: Work | None) -> dict[str, Any]:
+        shape = self._engine.shape("search") if work is None else self._engine.shape_of(work)
+        self._room.take(trial_id, shape)
+        self._open[trial_id] = work
+        self._patience.end()
+        return {"work": work and work.model_dump_json(), "cpus": shape.cpus, "gpus": shape.gpus}
+
+    def take_back(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """A trial of Tune's has ended, however it did."""
+        work = self._open.pop(trial_id)
+        self._room.give_back(trial_id)
+        if work is not None and self._at.take_in(work):
+            self._at.tell(outcome_of(work, result))
+
+
+def _searcher(queue: _Queue) -> Any:
     from ray.tune.search import Searcher
 
-    class Queue(Searcher):
-        """Tune asks it for trials; it asks the engine for work, and tells the engine what came out."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self._room = Room(_live_nodes, options.max_concurrent)
-            self._patience = Patience(options.node_seconds, options.say)
-            self._open: dict[str, Work | None] = {}
-            self._homeless: ResourceShape | None = None
+    class Queued(Searcher):
+        """Tune asks it for trials and tells it of their end."""
 
         def suggest(self, trial_id: str) -> Any:
-            work = at.ask(self._fits)
-            if work is not None:
-                return self._hand_out(trial_id, work)
-            if at.is_closed:
-                return None if self._open else str(Searcher.FINISHED)
-            working = [engine.shape_of(work) for work in self._open.values() if work is not None]
-            if any(map(self._room.can_hold, working)):
-                return self._hand_out(trial_id, None) if self._room.fits(engine.shape("search")) else None
-            if len(working) == len(self._open):
-                missing = next(iter(working), self._homeless)
-                assert missing is not None, "nothing runs, so something is ready, and it does not fit"
-                self._patience.wait(missing)
-            return None
-
-        def _fits(self, shape: ResourceShape) -> bool:
-            self._homeless = None if self._room.can_hold(shape) else shape
-            return self._room.fits(shape)
-
-        def _hand_out(self, trial_id: str, work: Work | None) -> Any:
-            """An item, or a hold while others work."""
-            shape = engine.shape("search") if work is None else engine.shape_of(work)
-            self._room.take(trial_id, shape)
-            self._open[trial_id] = work
-            self._patience.end()
-            return {"work": work and work.model_dump_json(), "cpus": shape.cpus, "gpus": shape.gpus}
+            config = queue.next(trial_id)
+            return str(Searcher.FINISHED) if config is None and queue.is_over else config
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-            work = self._open.pop(trial_id)
-            self._room.give_back(trial_id)
-            if work is not None and at.take_in(work):
-                at.tell(outcome_of(work, result or {}))
+            queue.take_back(trial_id, result or {})
 
         def __reduce__(self) -> tuple[Any, ...]:  # Tuner() pickles the searcher; nothing ever reads it back
             return dict, ()
@@ -231,7 +248,7 @@ def _searcher(engine: Engine, at: Desk, options: RunnerOptions) -> Any:
         def restore(self, checkpoint_path: str) -> None:
             """Nothing: the ledger is the state."""
 
-    return Queue()
+    return Queued()
 
 
 def _live_nodes() -> Nodes:
