@@ -63,7 +63,7 @@ def test_shares_of_the_machine_are_no_other_space(small, monkeypatch, capsys):
 def test_ctrl_c_in_an_item_ends_with_4_and_the_same_command_goes_on(small, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CHEMBENCH_CACHE_DIR", str(tmp_path / "cache"))
-    command = ["sweep", "--name", "small", *small_sweep("serial")]
+    command = ["sweep", "--name", "small", *small_sweep("serial"), *NO_MLFLOW]
     left = iter([serial_runner.run_item] * 7)
 
     def interrupted(work):
@@ -96,7 +96,7 @@ class Driver:
     def start(self, runner: str) -> subprocess.Popen:
         temporary = tempfile.gettempdir()  # pytest's own folder is too long for Ray's sockets
         variables = environment(self.folder / "cache", TMPDIR=temporary, CHEMBENCH_TEST_MARK=self.mark)
-        command = command_line("sweep", "--name", "small", *small_sweep(runner))
+        command = command_line("sweep", "--name", "small", *small_sweep(runner), *NO_MLFLOW)
         return subprocess.Popen(
             command, cwd=self.folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
@@ -142,7 +142,7 @@ def test_a_signal_to_the_driver_on_ray_ends_with_4_and_it_goes_on_under_any_runn
     assert "Go on with: chembench resume sweeps/small" in told
     assert driver.left_after(20) == []
     assert driver.results() < 25
-    done = run(["sweep", "--name", "small", *small_sweep("serial")], tmp_path, tmp_path / "cache")
+    done = run(["sweep", "--name", "small", *small_sweep("serial"), *NO_MLFLOW], tmp_path, tmp_path / "cache")
     assert done.returncode == 0, done.stderr
     assert_same(open_sweep(tmp_path / "sweeps" / "small"), small.view)
 

@@ -35,7 +35,7 @@ def test_shards_are_sweeps_of_their_own_that_merge_into_the_whole(parts, small):
 def test_a_shard_does_not_go_on_as_the_whole_or_as_another(parts, small):
     name = "small.shard-1-of-2"
     before = (parts / "sweeps" / name / "ledger.jsonl").read_bytes()
-    done = run(["sweep", "--name", name, *small_sweep("serial")], parts, small.cache)
+    done = run(["sweep", "--name", name, *small_sweep("serial"), *NO_MLFLOW], parts, small.cache)
     assert done.returncode == 2, done.stderr
     assert "is shard 1/2, it cannot go on as a whole sweep; give --shard as it began" in done.stderr
     assert (parts / "sweeps" / name / "ledger.jsonl").read_bytes() == before
