@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from flow_sweeps import assert_same, command_line, environment, options, run, small_sweep
+from flow_sweeps import NO_MLFLOW, assert_same, command_line, environment, options, run, small_sweep
 
 from chembench import cli
 from chembench.api import open_sweep
