@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from chembench.report.estimates import Difference, Estimate
 from chembench.report.leaderboard import SECONDARY, Entry, Incomplete, Leaderboard, TaskSection
 from chembench.report.pretrain_board import PretrainBoard, PretrainEntry, PretrainIncomplete
+from chembench.statistics.estimates import Difference, Estimate
 
 RECORD_COLUMNS = (
     "board",

@@ -11,11 +11,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from chembench.errors import DataError
-from chembench.report.estimates import Difference, Estimate, Key, Value, difference, estimate_crossed, mean, what_varies
 from chembench.report.lines import group_of, recipe_text, scope_of, why_incomplete
 from chembench.report.rows import ResultRow, State
 from chembench.report.spent import Spent, spent_on
 from chembench.specs import Cell, TaskKind
+from chembench.statistics.estimates import (
+    Difference,
+    Estimate,
+    Key,
+    Value,
+    difference,
+    estimate_crossed,
+    mean,
+    what_varies,
+)
 
 PRIMARY: dict[TaskKind, str] = {"regression": "rmse", "classification": "roc_auc"}
 SECONDARY: dict[TaskKind, tuple[str, ...]] = {
@@ -258,7 +267,7 @@ class _Candidate:
 
 
 def _key(row: ResultRow) -> Key:
-    return Key(row.pretrain_seed or 0, row.split or 0, 0 if row.deterministic else row.head_seed or 0)
+    return Key(row.pretrain_seed or 0, row.split or 0, 0 if row.deterministic else row.head_seed or 0, row.outer or 0)
 
 
 def _score(row: ResultRow, part: str) -> float | None:

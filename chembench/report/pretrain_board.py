@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from chembench.report.estimates import Estimate, Value, estimate
 from chembench.report.lines import states_in_words
 from chembench.report.rows import ResultRow
 from chembench.report.spent import total
+from chembench.statistics.estimates import Estimate, Value, estimate
 
 METRIC = "valid_loss"
 

@@ -98,6 +98,8 @@ class ResultRow(BaseModel):
     data: str | None = None
     """Digest of the training and validation rows; of the corpus for a pre-training."""
     split: int | None = None
+    outer: int | None = None
+    """Index of the outer test set; 0 is the named split's own."""
     head_seed: int | None = None
     """Index of the seed of the head, or of the baseline."""
     recipe: str | None = None
@@ -179,6 +181,7 @@ def _spec_fields(state: State, record: Record) -> dict[str, Any]:
         "unit": task.get("unit"),
         "data": spec.data,
         "split": spec.split,
+        "outer": spec.outer,
     }
     if isinstance(spec, BaselineSpec):
         return fields | {"head_seed": labels.get("head_seed", spec.seed)}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from chembench.report.estimates import Value
 from chembench.report.rows import ResultRow
+from chembench.statistics.estimates import Value
 
 
 class Spent(Value):

@@ -22,6 +22,7 @@ LINES = (
     ("trial",),
     ("sweep",),
     ("tracking",),
+    ("statistics",),
     ("report",),
     ("holdings", "register", "retention", "keeper"),
     ("header", "progress", "driver"),

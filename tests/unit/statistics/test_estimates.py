@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from chembench.report.estimates import Key, difference, estimate, estimate_crossed, what_varies
+from chembench.statistics.estimates import Key, difference, estimate, estimate_crossed, what_varies
 
 
 def keyed(scores, split=0):

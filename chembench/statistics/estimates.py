@@ -29,6 +29,8 @@ class Key(NamedTuple):
     pretrain_seed: int
     split: int
     head_seed: int
+    outer: int = 0
+    """Which outer test set: 0 is the named split's own."""
 
 
 class Estimate(Value):

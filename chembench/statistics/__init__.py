@@ -1,0 +1,1 @@
+"""What replicates can say: pure functions from scores to intervals, comparisons and effects."""
