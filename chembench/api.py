@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chembench.errors import ConfigError
-from chembench.handles import Sweep, SweepStatus, Trial
+from chembench.handles import Sweep, Trial
 from chembench.holdings import parse_size
 from chembench.paths import CachePaths, SweepPaths, default_cache, default_data_dir, safe_name
 from chembench.registry import RUNNERS
 from chembench.storage import whole_url
+from chembench.sweep.progress import SweepStatus
 from chembench.sweep.reading import SpaceInfo, read_space, shipped_spaces, space_file
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import Space

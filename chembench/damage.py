@@ -16,8 +16,9 @@ from typing import Literal
 from chembench.errors import DataError
 from chembench.paths import RunPaths, SweepPaths, write_json
 from chembench.specs import Outcome
-from chembench.sweep.ledger import ItemRecord, SweepState, read_events, read_state
-from chembench.sweep.plugin import read_outcome
+from chembench.sweep.ledger import read_events, read_state
+from chembench.sweep.results import read_outcome
+from chembench.sweep.state import ItemRecord, SweepState
 from chembench.sweep.stopping import resume_command
 from chembench.tracking.curves import read_curves
 

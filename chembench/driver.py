@@ -29,13 +29,14 @@ from chembench.retention import clear_parts
 from chembench.specs import Kind, Outcome, TrialSpec
 from chembench.sweep import serial_runner
 from chembench.sweep.inputs import Say, prepare
-from chembench.sweep.ledger import Ledger, SweepState, read_state
+from chembench.sweep.ledger import Ledger, read_state
 from chembench.sweep.locking import leave_nothing
 from chembench.sweep.plan import make_plan
 from chembench.sweep.plugin import Engine, require_same_shard
 from chembench.sweep.running import RunnerOptions, check_fits, desk, local_node, require_reachable
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import Space
+from chembench.sweep.state import SweepState
 from chembench.sweep.stopping import Stopping, interrupted, resume_command
 from chembench.transfer import Exchange, open_exchange
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from chembench.config import Spec
 from chembench.errors import CAUSES, Cause, ConfigError, UnknownNameError
 from chembench.paths import CachePaths, RunPaths, SweepPaths
 from chembench.specs import BaselineSpec, Cell, Kind, Outcome, PretrainSpec, TrialSpec
-from chembench.sweep.ledger import ItemRecord, ItemStatus, SweepState, read_state
+from chembench.sweep.ledger import read_state
+from chembench.sweep.progress import SweepStatus, status_of
+from chembench.sweep.state import ItemRecord, ItemStatus, SweepState
 
 if TYPE_CHECKING:
     from chembench.report.leaderboard import Leaderboard
@@ -20,26 +21,6 @@ if TYPE_CHECKING:
     from chembench.rerun import Rerun
     from chembench.sweep.progress import Failure
     from chembench.training.fitted import FittedModel
-
-
-class SweepStatus(Spec):
-    """How far a sweep is, read from its ledger alone."""
-
-    name: str
-    counts: dict[str, dict[str, int]]
-    """Kind of item -> status -> number."""
-    left: int
-    """Items known and not in a final state."""
-    expected: int
-    """Items that the whole sweep will have, as planned."""
-    finished: bool
-    failures: dict[str, int]
-    """Cause -> failed items."""
-    first_failure: str
-    """Uid and message of the first failed item."""
-    asked_twice: int
-    eta_seconds: float | None
-    """From the mean wall time per kind so far; none before the first result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +62,7 @@ class Sweep:
 
     def status(self) -> SweepStatus:
         """Counts, failures and time left."""
-        from chembench.sweep.progress import status_of
-
-        return SweepStatus.model_validate(status_of(self.state()))
+        return status_of(self.state())
 
     def failures(self) -> list[Failure]:
         """What went wrong, the first root cause first, equal ones counted together."""
@@ -208,6 +187,39 @@ class Sweep:
         if wanted or self.failed(cause):
             drive(going_on(self.paths, state, show_progress=show_progress), lambda engine: engine.retry(cause, wanted))
         return self
+
+    def confirm(self, top: int, seeds: int, tasks: Sequence[str] = (), *, show_progress: bool = True) -> list[str]:
+        """Confirm the best recipes on more head seeds, and go on until the sweep is done.
+
+        Args:
+            top: how many methods of each task, those with the best mean test score; baselines are left out.
+            seeds: head seeds that each is to have in all, for every checkpoint and split.
+            tasks: of these alone; all by default.
+            show_progress: draw progress on the terminal.
+
+        Returns:
+            The units that got more seeds; their lines are badged, for their test scores had singled them out.
+
+        Raises:
+            ConfigError: if a task has no complete line yet, or ``top`` or ``seeds`` is below 1.
+            UnknownNameError: if there is no such task.
+        """
+        from chembench.driver import drive, going_on
+        from chembench.report.choosing import best_units
+
+        for name, value in (("top", top), ("seeds", seeds)):
+            if value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
+        units = best_units(self.rows(), list(self.leaderboards().values()), top, tasks)
+        raised: list[str] = []
+        state = self.begun()
+        had = {unit: max(state.header["confirm"]["head_seeds"], state.extensions.get(unit, 0)) for unit in units}
+        if any(seeds > count for count in had.values()):
+            drive(
+                going_on(self.paths, state, show_progress=show_progress),
+                lambda engine: raised.extend(engine.extend(units, seeds)),
+            )
+        return raised
 
     # -------------------------------------------------------------------------------------------------- models
 

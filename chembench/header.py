@@ -22,13 +22,14 @@ from chembench.config import Spec, mistakes_in
 from chembench.errors import ConfigError, DataError
 from chembench.paths import CachePaths, SweepPaths, write_json, written_whole
 from chembench.sweep.inputs import Prepared
-from chembench.sweep.ledger import Ledger, SweepState, unreadable
+from chembench.sweep.ledger import Ledger
 from chembench.sweep.mistakes import Source
 from chembench.sweep.overrides import apply_overrides
 from chembench.sweep.plan import make_plan, share_of
 from chembench.sweep.reading import space_from
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import RAISABLE, Space, raised
+from chembench.sweep.state import SweepState, unreadable
 
 PACKAGES = (
     "chembench-sweeps",

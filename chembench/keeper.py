@@ -10,7 +10,7 @@ from chembench.holdings import Thing, attempt_things, checkpoints, size_of
 from chembench.paths import CachePaths, SweepPaths
 from chembench.register import Use, needs_of, registered, registering, stamp_of
 from chembench.retention import Entry, Plan, bounded, delete, judged, judged_checkpoint
-from chembench.sweep.ledger import SweepState
+from chembench.sweep.state import SweepState
 
 LOOK_SECONDS = 5.0
 """Time between two looks; a sweep of many items changes more often."""

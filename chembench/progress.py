@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chembench.sweep.ledger import SweepState
+    from chembench.sweep.state import SweepState
 
 LINE_EVERY_SECONDS = 30.0
 """Without a terminal: one line this often, and at the end."""

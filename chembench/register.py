@@ -14,8 +14,9 @@ from chembench.config import digest_of
 from chembench.errors import ConfigError, DataError
 from chembench.paths import CachePaths, SweepPaths, full_disk_told, is_disk_full, read_json, write_json
 from chembench.specs import PretrainSpec
-from chembench.sweep.ledger import SweepState, read_state
+from chembench.sweep.ledger import read_state
 from chembench.sweep.locking import is_at_rest
+from chembench.sweep.state import SweepState
 from chembench.sweep.units import first_of
 from chembench.sweep.winners import winners
 

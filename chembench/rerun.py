@@ -29,11 +29,11 @@ from chembench.paths import RunPaths, SweepPaths, as_written
 from chembench.specs import BaselineSpec, Inputs, Outcome, PretrainSpec, TrialSpec, Work
 from chembench.sweep.contents import units_of
 from chembench.sweep.inputs import prepare
-from chembench.sweep.ledger import ItemRecord, SweepState
 from chembench.sweep.plugin import work_of
 from chembench.sweep.progress import place_of
 from chembench.sweep.resolve import Resolver
 from chembench.sweep.shard import Shard
+from chembench.sweep.state import ItemRecord, SweepState
 from chembench.trial import run_item
 
 Verdict = Literal["equal", "within noise", "different"]

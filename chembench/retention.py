@@ -38,8 +38,8 @@ from chembench.holdings import (
 )
 from chembench.paths import CachePaths, RunPaths, SweepPaths, builder_of, part_beside, process_space, read_json
 from chembench.register import Use, registered, registering, stamp_of, use_of
-from chembench.sweep.ledger import ItemRecord
 from chembench.sweep.locking import at_rest
+from chembench.sweep.state import ItemRecord
 
 ORDER: tuple[What, ...] = ("part", "register", "rerun", "input", "state", "model", "checkpoint", "records")
 """What goes first; checkpoints that no sweep uses go with the inputs that none uses."""

@@ -18,8 +18,9 @@ from chembench.errors import ChembenchError, ConfigError
 from chembench.header import places_of, require_readable, space_of
 from chembench.holdings import Thing, cache_parts, parts_in, size_of
 from chembench.paths import SweepPaths, builder_of, write_json, written_whole
-from chembench.sweep.ledger import SweepState, read_state
+from chembench.sweep.ledger import read_state
 from chembench.sweep.locking import at_rest, holder_of, is_at_rest
+from chembench.sweep.state import SweepState
 from chembench.tracking.differences import differences
 from chembench.tracking.mlflow_sync import sync, tracking_uri_of
 from chembench.tracking.optuna_journal import journal_problem, write_journal

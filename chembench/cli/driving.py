@@ -95,6 +95,26 @@ def retry(sweep: str, failed: bool, cause: Cause | None, uids: tuple[str, ...], 
     return _ended(view.retry(cause, uids, show_progress=not quiet), quiet)
 
 
+@click.command()
+@click.argument("sweep")
+@click.option("--top", type=click.IntRange(min=1), required=True, help="Methods of each task, the best means first.")
+@click.option("--seeds", type=click.IntRange(min=1), required=True, help="Head seeds that each is to have in all.")
+@click.option("--task", "tasks", multiple=True, help="Of this task alone; may be given again.")
+@out_option
+@quiet_option
+def confirm(sweep: str, top: int, seeds: int, tasks: tuple[str, ...], out: Path, quiet: bool) -> int:
+    """Confirm the best recipes of SWEEP on more head seeds, to part what the board could not."""
+    from chembench import api
+
+    view = api.open_sweep(sweep, out=out)
+    raised = view.confirm(top, seeds, tasks, show_progress=not quiet)
+    if not raised:
+        click.echo(f"nothing to confirm: the {top} best of each task have {seeds} head seeds or more already")
+        return 0
+    click.echo(f"confirmed on {seeds} head seeds: {', '.join(raised)}")
+    return _ended(view, quiet)
+
+
 def _ended(done: Sweep, quiet: bool) -> int:
     """Print what came out of a sweep; its exit status is given back."""
     if not quiet:
@@ -122,4 +142,4 @@ def rerun(sweep: str, uid: str, check: bool, out: Path, form: str) -> int:
     return EXIT_FAILED_ITEMS if done.outcome.status == "failed" else 0
 
 
-VERBS = (sweep, resume, retry, rerun)
+VERBS = (sweep, resume, retry, confirm, rerun)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from chembench.report.badges import marks
 from chembench.report.leaderboard import SECONDARY, Entry, Incomplete, Leaderboard, TaskSection
 from chembench.report.pretrain_board import PretrainBoard, PretrainEntry, PretrainIncomplete
 from chembench.statistics.estimates import Difference, Estimate
@@ -55,6 +56,7 @@ MEASURED_COLUMNS = ("device_hours", "pretrain_device_hours")
 """Differ when the same sweep is run again."""
 
 Record = dict[str, Any]
+BETWEEN_BADGES = "; "
 
 
 def records(board: Leaderboard | PretrainBoard) -> list[Record]:
@@ -131,12 +133,13 @@ def _apart(line: Incomplete | PretrainIncomplete) -> Record:
 
 
 def _joined(badges: Sequence[str]) -> str | None:
-    return "; ".join(badges) or None
+    return BETWEEN_BADGES.join(badges) or None
 
 
 def method_of(record: Record) -> str:
-    """The method of a line with its marks: ``*`` untuned, ``†`` badged; the notes say what for."""
-    return str(record["method"]) + ("*" if record["untuned"] else "") + ("†" if record["badges"] else "")
+    """The method of a line with its marks: ``*`` untuned, others for its badges; the notes say what for."""
+    badges = (record["badges"] or "").split(BETWEEN_BADGES)
+    return str(record["method"]) + ("*" if record["untuned"] else "") + marks(badges)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from chembench.errors import DataError
+from chembench.report.badges import EXTENDED, RECIPE_CHANGED
 from chembench.report.lines import group_of, recipe_text, scope_of, why_incomplete
 from chembench.report.rows import ResultRow, State
 from chembench.report.spent import Spent, spent_on
@@ -32,8 +33,6 @@ SECONDARY: dict[TaskKind, tuple[str, ...]] = {
     "classification": ("pr_auc", "mcc"),
 }
 FOREST = "forest_ecfp4"
-RECIPE_CHANGED = "recipe changed after opening"
-"""Badge of a line whose recipe was chosen again, differently, after the test had been opened for the first one."""
 Better = Literal["higher", "lower"]
 BETTER: dict[TaskKind, Better] = {"regression": "lower", "classification": "higher"}
 
@@ -90,7 +89,7 @@ class Entry(Value):
     recipe_text: str = ""
     untuned: bool = False
     badges: tuple[str, ...] = ()
-    """What must be told with the score."""
+    """What must be told with the score: names of `chembench.report.badges.NOTES`."""
 
 
 class Incomplete(Value):
@@ -314,7 +313,8 @@ def _entry(
 
 
 def _badges(group: Sequence[ResultRow]) -> tuple[str, ...]:
-    return (RECIPE_CHANGED,) if any(row.recipe_changed for row in group) else ()
+    told = ((RECIPE_CHANGED, any(row.recipe_changed for row in group)), (EXTENDED, any(row.extended for row in group)))
+    return tuple(badge for badge, holds in told if holds)
 
 
 def _mean_of(rows: Sequence[ResultRow], metric: str) -> float | None:

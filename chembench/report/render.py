@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chembench.paths import written_whole
+from chembench.report.badges import explained
 from chembench.report.columns import MEASURED_COLUMNS, RECORD_COLUMNS, Column, Record, method_of, records, shown
-from chembench.report.leaderboard import RECIPE_CHANGED, Leaderboard, TaskSection, design_from_state, leaderboards
+from chembench.report.leaderboard import Leaderboard, TaskSection, design_from_state, leaderboards
 from chembench.report.pretrain_board import PretrainBoard, pretrain_board
 from chembench.report.rows import ResultRow, State, rows_as_csv, rows_from_state
 
@@ -178,13 +179,9 @@ def notes(board: Board) -> list[str]:
         said.append(f"vs ECFP4 forest: method minus forest ({', '.join(bases)})")
     if any(entry.untuned for entry in entries):
         said.append("* untuned: no setting of this baseline was searched")
-    told = [line.badges for section in board.sections for line in section.incomplete]
-    if any(RECIPE_CHANGED in badges for badges in [*told, *(entry.badges for entry in entries)]):
-        said.append(
-            f"† {RECIPE_CHANGED}: the test had been opened for another recipe of this method before trials were added "
-            "or retried, which may have been decided in sight of it; only runs of the recipe that stands are counted"
-        )
-    return said
+    told = [badge for entry in entries for badge in entry.badges]
+    told += [badge for section in board.sections for line in section.incomplete for badge in line.badges]
+    return said + explained(told)
 
 
 def to_markdown(board: Board) -> str:

@@ -64,6 +64,8 @@ class State(Protocol):
     def items(self) -> Mapping[str, Record]: ...
     @property
     def openings(self) -> Mapping[str, Sequence[tuple[str, str]]]: ...
+    @property
+    def extensions(self) -> Mapping[str, int]: ...
 
 
 class ResultRow(BaseModel):
@@ -115,6 +117,8 @@ class ResultRow(BaseModel):
     """A confirm run of a recipe that another has taken the place of; no board counts it."""
     recipe_changed: bool = False
     """Of a confirm run: the test was opened for another recipe, too."""
+    extended: bool = False
+    """Of a confirm run: its line was given more head seeds after its test scores had been seen."""
     untuned: bool = False
     deterministic: bool = False
     """The seed changes nothing."""
@@ -187,6 +191,7 @@ def _spec_fields(state: State, record: Record) -> dict[str, Any]:
         return fields | {"head_seed": labels.get("head_seed", spec.seed)}
     return fields | {
         "superseded": record.superseded,
+        "extended": spec.kind == "confirm" and str(labels.get("unit")) in state.extensions,
         "recipe_changed": spec.kind == "confirm" and len(state.openings.get(str(labels.get("unit")), ())) > 1,
         "pretrain_uid": spec.pretrained,
         "pretrain_seed": labels.get("pretrain_seed", 0),

@@ -8,11 +8,11 @@ from chembench.config import stable_seed
 from chembench.errors import ConfigError
 from chembench.specs import Cell
 from chembench.sweep.cells import cells_in_shard, control_cells, grid_cells, split_feasible
-from chembench.sweep.ledger import SweepState
 from chembench.sweep.parameters import Parameter
 from chembench.sweep.resolve import Resolver, settings_of
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import Space
+from chembench.sweep.state import SweepState
 from chembench.sweep.study import Study
 from chembench.sweep.units import Event, Unit
 

@@ -24,13 +24,14 @@ from typing import Any
 
 from chembench.errors import ConfigError, DataError
 from chembench.paths import SweepPaths, built_whole
-from chembench.sweep.ledger import SweepState, folded, line_of, read_state
+from chembench.sweep.ledger import folded, line_of, read_state
 from chembench.sweep.locking import at_rest
 from chembench.sweep.plan import make_plan
-from chembench.sweep.plugin import read_outcome, result_event, waits_again
 from chembench.sweep.reading import space_from
+from chembench.sweep.results import read_outcome, result_event, waits_again
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import RAISABLE, raised
+from chembench.sweep.state import SweepState
 from chembench.sweep.units import Event
 
 SHOWN = 10
@@ -208,6 +209,7 @@ def _identity(event: Event) -> tuple[Any, ...] | None:
         "asked": ("study", "ordinal"),
         "chosen": ("unit", "basis", "at"),
         "opened": ("unit", "cell_name", "recipe"),
+        "extended": ("unit", "head_seeds"),
     }.get(kind)
     return None if fields is None else (kind, *(event[name] for name in fields))
 

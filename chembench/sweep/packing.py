@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from chembench.specs import BaselineSpec, Kind, Outcome, TrialSpec, Work
-from chembench.sweep.ledger import ItemRecord, SweepState
 from chembench.sweep.space import ResourceShape, ResourcesTable
+from chembench.sweep.state import ItemRecord, SweepState
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 MARGIN = 1.25

@@ -20,23 +20,17 @@ from chembench.paths import CachePaths, SweepPaths, as_written
 from chembench.specs import Kind, Outcome, TrialSpec, Work
 from chembench.sweep.contents import baseline_events, units_of
 from chembench.sweep.inputs import Prepared
-from chembench.sweep.ledger import ItemRecord, Ledger, SweepState, orphan_message
+from chembench.sweep.ledger import Ledger
 from chembench.sweep.packing import Packing, ran_short
 from chembench.sweep.progress import place_of
 from chembench.sweep.queue import Queue
 from chembench.sweep.resolve import Resolver
+from chembench.sweep.results import AGAIN, read_outcome, result_event, waits_again
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import ResourceShape, Space
+from chembench.sweep.state import ItemRecord, SweepState, orphan_message
 from chembench.sweep.stopping import retry_command
 from chembench.sweep.units import Event, Unit, first_of
-
-MAX_ATTEMPTS = 3
-"""Attempts at an item whose worker was lost; other causes would only repeat.
-
-An attempt that was preempted, or that ended with its driver, is not counted: that was not the item's doing."""
-
-AGAIN: tuple[Cause, ...] = ("worker-lost", "preempted")
-"""Causes that say nothing about the item."""
 
 
 class Engine:
@@ -189,6 +183,34 @@ class Engine:
         self._advance({unit.name: unit for item in again for unit in self._units_watching(item)}.values())
         return [item.uid for item in again]
 
+    def extend(self, units: Collection[str], head_seeds: int) -> list[str]:
+        """Confirm the recipes of some units on more head seeds; an event of the ledger says so, and the boards tell.
+
+        Args:
+            units: names of units whose recipe is chosen.
+            head_seeds: how many each is to have in all, for every checkpoint and split of the design.
+
+        Returns:
+            Those of ``units`` that get more seeds than they had.
+
+        Raises:
+            ConfigError: if one of ``units`` is none of this sweep's, or has chosen no recipe.
+        """
+        for name in units:
+            if name not in self._by_name:
+                raise UnknownNameError("unit", name, self._by_name)
+            if not self.state.choices.get(name, {}).get("recipe"):
+                raise ConfigError(
+                    f"only a chosen recipe can be confirmed on more seeds, {name} has none yet; go on with the sweep"
+                )
+        had = {name: max(self.space.confirm.head_seeds, self.state.extensions.get(name, 0)) for name in units}
+        raised = [name for name in units if head_seeds > had[name]]
+        for name in raised:
+            self._write({"event": "extended", "unit": name, "head_seeds": head_seeds})
+        self._advance([self._by_name[name] for name in raised])
+        self._finish()
+        return raised
+
     # ----------------------------------------------------------------------------------------------- handing out
 
     def _is_ready(self, item: ItemRecord) -> bool:
@@ -329,26 +351,6 @@ def work_of(item: ItemRecord, folder: Path, resolver: Resolver, state: SweepStat
         device="cuda" if resolver.space.resources.shape(item.kind).gpus else "cpu",
         memory_fraction=item.memory_fraction,
     )
-
-
-def read_outcome(path: Path) -> Outcome | None:
-    """The outcome in a ``result.json``, or none if it is not there or not whole."""
-    try:
-        return Outcome.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # also text that is no UTF-8, and what is no outcome
-        return None
-
-
-def result_event(outcome: Outcome, again: bool) -> Event:
-    """The event that folds in what came out of an attempt."""
-    return {"event": "result", "uid": outcome.uid, "again": again, "outcome": outcome.model_dump(mode="json")}
-
-
-def waits_again(item: ItemRecord, outcome: Outcome) -> bool:
-    """Whether an item is handed out once more after ``outcome``."""
-    if outcome.status != "failed" or (outcome.cause not in AGAIN and not ran_short(item.memory_fraction, outcome)):
-        return False
-    return outcome.cause != "worker-lost" or item.losses + 1 < MAX_ATTEMPTS
 
 
 def require_failed(state: SweepState, uids: Collection[str], cause: Cause | None = None) -> None:

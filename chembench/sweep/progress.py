@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
+from chembench.config import Spec
 from chembench.paths import RunPaths, SweepPaths
-from chembench.sweep.ledger import ItemRecord, SweepState
+from chembench.sweep.state import ItemRecord, SweepState
 
 _FRAME = re.compile(r'^ *File "(?:[^"]*/)?(chembench/(?:[a-z_]+/)*[a-z_]+\.py)", line ([0-9]+)', re.MULTILINE)
 
@@ -28,6 +28,26 @@ class Failure:
     """Its traceback: the file, and the line of chembench that raised; empty if there is none."""
     followers: int
     """Trials that were never carried out, because their pre-training is one of them."""
+
+
+class SweepStatus(Spec):
+    """How far a sweep is, read from its ledger alone."""
+
+    name: str
+    counts: dict[str, dict[str, int]]
+    """Kind of item -> status -> number."""
+    left: int
+    """Items known and not in a final state."""
+    expected: int
+    """Items that the whole sweep will have, as planned."""
+    finished: bool
+    failures: dict[str, int]
+    """Cause -> failed items."""
+    first_failure: str
+    """Uid and message of the first failed item."""
+    asked_twice: int
+    eta_seconds: float | None
+    """From the mean wall time per kind so far; none before the first result."""
 
 
 def failures_of(state: SweepState, paths: SweepPaths | None = None) -> list[Failure]:
@@ -64,8 +84,8 @@ def place_of(run: RunPaths) -> str:
     return f"{run.error}" + (f" ({frames[-1][0]}:{frames[-1][1]})" if frames else "")
 
 
-def status_of(state: SweepState) -> dict[str, Any]:
-    """Counts per kind and status, failures by cause, and the time left (fields of `chembench.api.SweepStatus`)."""
+def status_of(state: SweepState) -> SweepStatus:
+    """Counts per kind and status, failures by cause, and the time left."""
     counts: dict[str, Counter[str]] = {}
     for item in state.items.values():
         is_over = item.status == "waiting" and not item.is_left
@@ -73,17 +93,17 @@ def status_of(state: SweepState) -> dict[str, Any]:
     failed = [item for item in state.items.values() if item.status == "failed"]
     causes = Counter(item.outcome.cause or "bug" for item in failed if item.outcome)
     first = next((f"{failure.first}: {failure.message}" for failure in failures_of(state)), "")
-    return {
-        "name": state.name,
-        "counts": {kind: dict(sorted(by_status.items())) for kind, by_status in sorted(counts.items())},
-        "left": sum(item.is_left for item in state.items.values()),
-        "expected": expected_items(state),
-        "finished": state.finished,
-        "failures": dict(sorted(causes.items())),
-        "first_failure": first,
-        "asked_twice": state.asked_twice,
-        "eta_seconds": None if state.finished else seconds_left(state),
-    }
+    return SweepStatus(
+        name=state.name,
+        counts={kind: dict(sorted(by_status.items())) for kind, by_status in sorted(counts.items())},
+        left=sum(item.is_left for item in state.items.values()),
+        expected=expected_items(state),
+        finished=state.finished,
+        failures=dict(sorted(causes.items())),
+        first_failure=first,
+        asked_twice=state.asked_twice,
+        eta_seconds=None if state.finished else seconds_left(state),
+    )
 
 
 def expected_items(state: SweepState) -> int:

@@ -6,7 +6,7 @@ import bisect
 from collections.abc import Iterator, Mapping
 
 from chembench.specs import Kind
-from chembench.sweep.ledger import ItemRecord
+from chembench.sweep.state import ItemRecord
 
 FIRST: tuple[Kind, ...] = ("confirm", "rescore", "search", "pretrain", "baseline")
 """Ready items are handed out in this order, so that cells are completed one after the other."""

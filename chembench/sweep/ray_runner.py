@@ -18,10 +18,11 @@ from typing import Any, get_args
 from chembench.errors import RunError
 from chembench.paths import RunPaths, fault_of_machine
 from chembench.specs import Kind, Outcome, Work
-from chembench.sweep.plugin import Engine, read_outcome
+from chembench.sweep.plugin import Engine
 from chembench.sweep.ray_folders import RAY, TUNE, clear_ray_folders, ray_folder
 from chembench.sweep.ray_room import Nodes, Patience, Room
 from chembench.sweep.ray_worker import UNWRITTEN, trainable
+from chembench.sweep.results import read_outcome
 from chembench.sweep.running import Desk, RunnerOptions, check_fits, desk, no_ray, no_token, not_started
 from chembench.sweep.space import ResourceShape
 

@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chembench.specs import Cell, EarlierTrial, FinetuneSpec, PretrainSpec, Rungs, TrialKind, TrialSpec
-from chembench.sweep.ledger import ItemRecord, SweepState
 from chembench.sweep.parameters import Scalar
 from chembench.sweep.resolve import Replicate, Resolver
+from chembench.sweep.state import ItemRecord, SweepState
 from chembench.sweep.study import Study, Told, ask
 
 Event = dict[str, Any]
@@ -238,7 +238,7 @@ class Unit:
                 }
             )
         known = {replicate_of(item) for item in state.confirms.get(self.name, ()) if not item.superseded}
-        for at in replicates(self.resolver):
+        for at in replicates(self.resolver, state.extensions.get(self.name, 0)):
             if at not in known:
                 spec = self.resolver.trial("confirm", cell, self.task, recipe, at)
                 events += self._items(state, spec, cell, at, {})
@@ -275,12 +275,19 @@ def pretrain_event(spec: PretrainSpec, cell: Cell, at: Replicate) -> Event:
     return {"event": "item", "uid": spec.digest, "spec": spec.canonical(), "cell": bare.canonical(), "labels": labels}
 
 
-def replicates(resolver: Resolver) -> list[Replicate]:
-    """The crossed design of decision 6: the same indices for every cell."""
+def replicates(resolver: Resolver, head_seeds: int = 0) -> list[Replicate]:
+    """The crossed design: the same indices for every cell, and more head seeds for a unit that was extended.
+
+    Args:
+        resolver: of the sweep.
+        head_seeds: that the unit was extended to; as many as the space says at least.
+    """
     table = resolver.space.confirm
     return [
         Replicate(*at)
-        for at in itertools.product(range(table.pretrain_seeds), range(table.splits), range(table.head_seeds))
+        for at in itertools.product(
+            range(table.pretrain_seeds), range(table.splits), range(max(table.head_seeds, head_seeds))
+        )
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chembench.sweep.ledger import ItemRecord, SweepState
+from chembench.sweep.state import ItemRecord, SweepState
 from chembench.sweep.units import first_of
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chembench.paths import SweepPaths
-from chembench.sweep.ledger import SweepState
+from chembench.sweep.state import SweepState
 from chembench.tracking.border import TrackingError
 from chembench.tracking.inventory import Inventory, take_inventory
 from chembench.tracking.places import sqlite_file

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from chembench.errors import ChembenchError, ConfigError
 from chembench.paths import SweepPaths
-from chembench.sweep.ledger import SweepState, read_state
+from chembench.sweep.ledger import read_state
 from chembench.sweep.locking import is_at_rest
+from chembench.sweep.state import SweepState
 from chembench.tracking.places import SQLITE, artifact_root
 from chembench.tracking.sent import SentFile
 from chembench.tracking.store import quiet_mlflow

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from chembench.paths import SweepPaths, working_folder
 from chembench.specs import Cell
 from chembench.sweep.cells import control_cells, grid_cells
-from chembench.sweep.ledger import Asked, ItemRecord, ItemStatus, SweepState
 from chembench.sweep.space import Space
+from chembench.sweep.state import Asked, ItemRecord, ItemStatus, SweepState
 from chembench.sweep.study import distribution
 from chembench.tracking.border import TrackingError, border
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from chembench.config import digest_of
 from chembench.paths import RunPaths, SweepPaths, read_json
 from chembench.specs import BaselineSpec, PretrainSpec, TrialSpec
-from chembench.sweep.ledger import ItemRecord, SweepState
+from chembench.sweep.state import ItemRecord, SweepState
 from chembench.sweep.winners import winners
 from chembench.tracking.curves import Point, finite, points
 

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from chembench.paths import SweepPaths
-from chembench.sweep.ledger import SweepState
+from chembench.sweep.state import SweepState
 from chembench.tracking import spool
 from chembench.tracking.border import TrackingError
 from chembench.tracking.curves import Point

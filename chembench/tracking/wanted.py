@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chembench.paths import SweepPaths
-from chembench.sweep.ledger import SweepState
+from chembench.sweep.state import SweepState
 from chembench.sweep.winners import winners
 from chembench.tracking import spool
 from chembench.tracking.sent import Seen, SentFile

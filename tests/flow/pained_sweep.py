@@ -13,7 +13,7 @@ from torture.tormented import Tormented, torment
 
 from chembench.api import Sweep
 from chembench.specs import Work
-from chembench.sweep.ledger import SweepState
+from chembench.sweep.state import SweepState
 from chembench.tracking.mlflow_sync import sync
 from chembench.tracking.optuna_journal import study_name
 from chembench.tracking.store import quiet_mlflow

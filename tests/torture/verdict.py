@@ -11,7 +11,7 @@ from chembench import retention
 from chembench.api import Sweep, plan_gc
 from chembench.paths import SweepPaths
 from chembench.sweep.ledger import read_events
-from chembench.sweep.plugin import read_outcome
+from chembench.sweep.results import read_outcome
 
 AT_ONCE_SECONDS = 0.1
 """Between looking for a result and writing down that there was none."""

@@ -5,7 +5,8 @@ from pathlib import Path
 from chembench.paths import CachePaths, SweepPaths, write_json
 from chembench.register import register
 from chembench.specs import Cell, FinetuneSpec, ModelSpec, Outcome, PretrainSpec, TrialSpec
-from chembench.sweep.ledger import Ledger, SweepState, read_state
+from chembench.sweep.ledger import Ledger, read_state
+from chembench.sweep.state import SweepState
 
 MODEL = ModelSpec(
     architecture="roberta", hidden=8, ffn=16, layers=1, heads=1, vocabulary=9, pad_id=1, bos_id=0, eos_id=2

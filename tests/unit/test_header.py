@@ -16,9 +16,10 @@ from chembench.header import (
     write_header,
 )
 from chembench.paths import SweepPaths, read_json
-from chembench.sweep.ledger import Ledger, SweepState, read_state
+from chembench.sweep.ledger import Ledger, read_state
 from chembench.sweep.reading import read_space
 from chembench.sweep.shard import Shard
+from chembench.sweep.state import SweepState
 
 DIGESTS = {"tokenizer": "t", "task delaney": "a", "labels": "l"}
 PLACES = Places(cache_dir="/cache", data_dir="/raw", max_concurrent=1)

@@ -10,7 +10,7 @@ import pytest
 
 from chembench import progress
 from chembench.progress import Shown, View, describe
-from chembench.sweep.ledger import SweepState
+from chembench.sweep.state import SweepState
 
 
 def state_of(done, running=0, left=0, seconds=10.0):

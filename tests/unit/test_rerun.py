@@ -10,8 +10,8 @@ from chembench.errors import ConfigError
 from chembench.paths import CachePaths, RunPaths, SweepPaths, write_json
 from chembench.rerun import Rerun, _recorded, judged, rerun
 from chembench.specs import Cell, FinetuneSpec, ModelSpec, Outcome, TrialSpec
-from chembench.sweep.ledger import ItemRecord, SweepState
 from chembench.sweep.resolve import Resolver
+from chembench.sweep.state import ItemRecord, SweepState
 
 MODEL = ModelSpec(
     architecture="roberta", hidden=16, ffn=32, layers=1, heads=1, vocabulary=50, pad_id=1, bos_id=0, eos_id=2

@@ -21,8 +21,8 @@ from chembench import upkeep
 from chembench.errors import ConfigError
 from chembench.paths import part_beside, process_space, read_json
 from chembench.sweep.ledger import Ledger, read_state
-from chembench.sweep.plugin import read_outcome
 from chembench.sweep.reading import shipped_spaces, space_from
+from chembench.sweep.results import read_outcome
 from chembench.tracking.places import network_file_system
 from chembench.tracking.sent import Seen, SentFile
 from chembench.tracking.store import open_store, quiet_mlflow

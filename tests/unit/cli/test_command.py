@@ -46,6 +46,7 @@ OPTIONS = {
         "--out", "--trials", "--seeds", "--set", "--runner", "--ray-address", "--data-dir", "--cache-dir",
         "--tracking-uri", "--max-concurrent", "--storage", "--keep", "--quiet",
     },
+    "confirm": {"--top", "--seeds", "--task", "--out", "--quiet"},
     "retry": {"--failed", "--cause", "--uid", "--out", "--quiet"},
     "rerun": {"--check", "--out", "-f", "--format"},
     "status": {"--out", "-f", "--format"},

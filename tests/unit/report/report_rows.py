@@ -3,7 +3,7 @@
 from chembench.report.leaderboard import Design, TaskFacts
 from chembench.report.rows import ResultRow
 from chembench.specs import BaselineSpec, Cell, FinetuneSpec, ModelSpec, Outcome, PretrainSpec, TrialSpec
-from chembench.sweep.ledger import ItemRecord, SweepState
+from chembench.sweep.state import ItemRecord, SweepState
 
 REGRESSION = {"delaney": TaskFacts(kind="regression", unit="log mol/L")}
 RECIPE = FinetuneSpec(learning_rate=1e-3, max_epochs=5)

@@ -13,12 +13,13 @@ from chembench.paths import CachePaths, RunPaths, SweepPaths, write_json
 from chembench.specs import Outcome, Work
 from chembench.sweep.cells import Vocabulary
 from chembench.sweep.inputs import Prepared
-from chembench.sweep.ledger import Ledger, SweepState
+from chembench.sweep.ledger import Ledger
 from chembench.sweep.plan import make_plan
 from chembench.sweep.plugin import Engine
 from chembench.sweep.reading import space_from
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import Space
+from chembench.sweep.state import SweepState
 
 GRID = {
     "tasks": ["freewilson_pic50", "freewilson_active"],

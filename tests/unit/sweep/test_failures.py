@@ -5,7 +5,7 @@ from sweep_fakes import adaptive_space, engine_on, essence, failed, finished, gr
 
 from chembench.config import stable_seed
 from chembench.errors import ConfigError
-from chembench.sweep.plugin import MAX_ATTEMPTS
+from chembench.sweep.results import MAX_ATTEMPTS
 
 
 def test_a_finished_trial_without_objective_is_refused_and_changes_nothing(tmp_path):

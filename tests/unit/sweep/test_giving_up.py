@@ -148,8 +148,11 @@ def test_items_that_failed_alike_are_told_once_the_first_root_cause_first(tmp_pa
         "oom": Failure("oom", "it broke: oom", 2, next(uid for uid in state.items if uid in broken), "", 6),
         "nan": Failure("nan", "it broke: nan", 3, baselines[0], "", 0),
     }
-    assert status_of(state)["first_failure"] == f"{failures_of(state)[0].first}: {failures_of(state)[0].message}"
-    assert status_of(state)["failures"] == {"nan": 3, "oom": 8}
+    assert (
+        status_of(state).model_dump()["first_failure"]
+        == f"{failures_of(state)[0].first}: {failures_of(state)[0].message}"
+    )
+    assert status_of(state).model_dump()["failures"] == {"nan": 3, "oom": 8}
 
 
 def test_messages_that_differ_in_the_uid_alone_are_alike_and_others_are_not(tmp_path):
@@ -192,4 +195,4 @@ def test_a_traceback_without_a_line_of_ours_is_told_by_its_file(tmp_path, text):
 
 def test_without_failures_nothing_is_told(tmp_path):
     state, _ = swept(grid_space(**ONE_TASK), tmp_path)
-    assert failures_of(state) == [] and status_of(state)["first_failure"] == ""
+    assert failures_of(state) == [] and status_of(state).model_dump()["first_failure"] == ""

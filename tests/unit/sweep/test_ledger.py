@@ -18,8 +18,9 @@ from chembench.errors import ConfigError, DataError
 from chembench.paths import SweepPaths
 from chembench.specs import BaselineSpec, Outcome
 from chembench.sweep import locking
-from chembench.sweep.ledger import EVENTS, ItemRecord, Ledger, line_of, orphan_message, read_events, read_state
+from chembench.sweep.ledger import Ledger, line_of, read_events, read_state
 from chembench.sweep.locking import at_rest, is_at_rest
+from chembench.sweep.state import EVENTS, ItemRecord, orphan_message
 
 BASELINE = BaselineSpec(
     baseline="constant", task="t", task_kind="regression", targets=1, data="d", test_rows="r", sealed="s"
@@ -47,6 +48,7 @@ EVERY_EVENT = (
     {"event": "result", "uid": UID, "again": False, "outcome": OUTCOME.model_dump(mode="json")},
     {"event": "chosen", "unit": "s", "task": "t", "cell": None, "cell_name": None, "recipe": None, "basis": "b"},
     {"event": "opened", "unit": "s", "task": "t", "cell_name": "c", "recipe": "r", "sealed": "x"},
+    {"event": "extended", "unit": "s", "head_seeds": 5},
     {"event": "finished"},
 )
 
@@ -105,7 +107,7 @@ def test_a_torn_last_line_is_dropped_and_cut_off_when_the_ledger_is_opened(whole
 def test_a_damaged_line_in_the_middle_is_refused_with_its_number_and_nothing_changes(whole, read):
     damaged = whole.ledger.read_bytes().replace(b'"attempt": 1', b'"attempt": 2', 1)
     whole.ledger.write_bytes(damaged)
-    with pytest.raises(DataError, match=r"ledger \S+ is damaged in line 4 of 13; restore the file from a copy"):
+    with pytest.raises(DataError, match=r"ledger \S+ is damaged in line 4 of 14; restore the file from a copy"):
         read(whole)
     assert whole.ledger.read_bytes() == damaged
 
@@ -130,14 +132,14 @@ def test_whatever_stands_in_a_line_it_is_damage_in_the_middle_and_torn_at_the_en
         assert ledger.state.events == events
     assert whole.ledger.read_bytes() == b"".join(lines)
     whole.ledger.write_bytes(b"".join([*lines[:3], line + b"\n", *lines[3:]]))
-    with pytest.raises(DataError, match=r"is damaged in line 4 of 14; restore the file from a copy"):
+    with pytest.raises(DataError, match=r"is damaged in line 4 of 15; restore the file from a copy"):
         read_state(whole)
 
 
 def test_after_a_refusal_the_lock_is_free(whole):
     good = whole.ledger.read_bytes()
     whole.ledger.write_bytes(b"nonsense\n" + good)
-    with pytest.raises(DataError, match="line 1 of 14"):
+    with pytest.raises(DataError, match="line 1 of 15"):
         Ledger(whole)
     whole.ledger.write_bytes(good)
     Ledger(whole).close()
@@ -147,7 +149,7 @@ def test_every_line_carries_a_checksum_that_a_changed_score_breaks(whole):
     lines = whole.ledger.read_text().splitlines()
     assert all(len(json.loads(line)["sum"]) == 8 for line in lines)
     whole.ledger.write_text(whole.ledger.read_text().replace("0.30000000000000004", "0.29"))
-    with pytest.raises(DataError, match="line 10 of 13"):
+    with pytest.raises(DataError, match="line 10 of 14"):
         read_state(whole)
 
 
@@ -155,7 +157,7 @@ def test_every_line_carries_a_checksum_that_a_changed_score_breaks(whole):
 def test_an_event_that_this_version_does_not_know_is_refused(whole, name):
     with whole.ledger.open("ab") as file:
         file.write(line_of({"event": name}))
-    with pytest.raises(DataError, match=r"line 14: events are sweep, item, .*, got .*; restore the ledger from a copy"):
+    with pytest.raises(DataError, match=r"line 15: events are sweep, item, .*, got .*; restore the ledger from a copy"):
         read_state(whole)
 
 
@@ -187,7 +189,7 @@ def test_what_is_unknown_is_damage_unless_a_later_version_wrote_it(whole, header
         ledger.append({**EVERY_EVENT[0], "header": header})
     with whole.ledger.open("ab") as file:
         file.write(line_of(event))
-    with pytest.raises(DataError, match=rf"line 15: .*{told}{way_out}") as caught:
+    with pytest.raises(DataError, match=rf"line 16: .*{told}{way_out}") as caught:
         read_state(whole)
     assert "\n" not in str(caught.value)
 
@@ -196,7 +198,7 @@ def test_an_event_that_does_not_fit_is_refused_with_its_line(whole):
     with whole.ledger.open("ab") as file:
         file.write(line_of({"event": "started", "uid": "f" * 12, "attempt": 1}))
     with pytest.raises(
-        DataError, match=r"line 14: event 'started' does not fit those before it: KeyError 'ffffffffffff'"
+        DataError, match=r"line 15: event 'started' does not fit those before it: KeyError 'ffffffffffff'"
     ):
         read_state(whole)
 

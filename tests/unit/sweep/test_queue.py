@@ -3,8 +3,8 @@
 import random
 from types import SimpleNamespace
 
-from chembench.sweep.ledger import ItemRecord
 from chembench.sweep.queue import FIRST, Queue
+from chembench.sweep.state import ItemRecord
 
 PLACES = {"a": 0, "b": 1, "c": 2}
 

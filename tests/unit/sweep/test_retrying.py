@@ -160,9 +160,9 @@ def test_a_retried_item_waits_and_its_old_outcome_is_history(tmp_path):
     swept(space, tmp_path, lambda w: failed(w) if w.kind == "baseline" else finished(w))
     with opened(space, tmp_path) as ledger:
         engine = engine_on(space, ledger)
-        assert status_of(engine.state)["failures"] == {"bug": 3}
+        assert status_of(engine.state).model_dump()["failures"] == {"bug": 3}
         engine.retry()
-        status = status_of(engine.state)
+        status = status_of(engine.state).model_dump()
         assert (status["finished"], status["failures"], status["left"]) == (False, {}, 3)
         assert status["counts"]["baseline"] == {"waiting": 3} and status["eta_seconds"] > 0
         rows = [row for row in rows_from_state(engine.state) if row.kind == "baseline"]
@@ -293,7 +293,7 @@ def test_confirm_runs_wait_for_the_choice_to_stand_again_and_those_of_a_gone_rec
     waiting = [item for item in state.items.values() if item.status == "waiting"]
     assert state.finished and len(waiting) == 6 and {item.superseded for item in waiting} == {True}
     assert {item.uid for item in waiting} < set(again) and not {item.uid for item in waiting} & {w.uid for w in works}
-    status = status_of(state)
+    status = status_of(state).model_dump()
     assert status["left"] == 0 and status["counts"]["confirm"] == {"finished": 18, "superseded": 6}
     assert expected_items(state) == sum(item.is_final for item in state.items.values())
     quiet, _ = swept(space, tmp_path)

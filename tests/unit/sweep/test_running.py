@@ -5,10 +5,10 @@ from sweep_fakes import drive, engine_on, failed, finished, grid_space, opened, 
 
 from chembench.errors import ConfigError
 from chembench.progress import describe
-from chembench.sweep.ledger import SweepState
 from chembench.sweep.progress import expected_items, seconds_left, status_of
 from chembench.sweep.running import check_fits, local_node
 from chembench.sweep.space import ResourceShape
+from chembench.sweep.state import SweepState
 from chembench.sweep.winners import winners
 
 LAPTOP = {"CPU": 2.0}
@@ -66,7 +66,7 @@ def test_status_counts_kinds_causes_and_what_is_left(tmp_path):
     space = grid_space(tasks=["freewilson_pic50"], controls__baselines=["constant"])
     with opened(space, tmp_path) as ledger:
         engine = engine_on(space, ledger)
-        before = status_of(engine.state)
+        before = status_of(engine.state).model_dump()
         assert before["finished"] is False and before["eta_seconds"] is None and before["failures"] == {}
         assert before["counts"] == {
             "baseline": {"waiting": 1},
@@ -75,7 +75,7 @@ def test_status_counts_kinds_causes_and_what_is_left(tmp_path):
         }
         assert before["left"] == 17
         drive(engine, lambda w: failed(w, "oom") if w.kind == "baseline" else finished(w))
-        after = status_of(engine.state)
+        after = status_of(engine.state).model_dump()
     assert after["finished"] and after["left"] == 0 and after["eta_seconds"] is None
     assert after["failures"] == {"oom": 1} and after["first_failure"].endswith(": it broke: oom")
     assert after["counts"]["search"] == {"finished": 18} and after["counts"]["baseline"] == {"failed": 1}

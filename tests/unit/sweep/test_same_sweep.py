@@ -272,4 +272,4 @@ def test_a_clock_that_goes_backwards_changes_nothing(tmp_path, monkeypatch):
     times = [event["at"] for _, event in read_events(paths_in(tmp_path / "backwards").ledger)]
     assert restarts > 3 and times == sorted(times, reverse=True) and len(set(times)) == len(times)
     assert essence(state) == expected
-    assert seconds_left(state) == 0.0 and status_of(state)["left"] == 0
+    assert seconds_left(state) == 0.0 and status_of(state).model_dump()["left"] == 0

@@ -9,8 +9,8 @@ from optuna.storages.journal import JournalFileBackend
 
 from chembench.paths import SweepPaths
 from chembench.specs import FinetuneSpec, Outcome, TrialSpec
-from chembench.sweep.ledger import SweepState
 from chembench.sweep.reading import read_space, space_from
+from chembench.sweep.state import SweepState
 from chembench.tracking.optuna_journal import OptunaJournal, journal_problem, write_journal
 
 SPACE = read_space("full_grid_tiny")

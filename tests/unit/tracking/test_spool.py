@@ -4,7 +4,8 @@ import pytest
 from tracked_sweep import CONFIRM, PRETRAIN, RUNNING, SEARCH, seven_items, trial
 
 from chembench.specs import FinetuneSpec
-from chembench.sweep.ledger import ItemRecord, read_state
+from chembench.sweep.ledger import read_state
+from chembench.sweep.state import ItemRecord
 from chembench.tracking import spool
 
 
