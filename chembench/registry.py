@@ -80,9 +80,10 @@ RUNNERS = Registry(
 SPLITTERS = Registry(
     "split",
     {
-        "deepchem_scaffold": "chembench.data.splits:deepchem_scaffold",
-        "scaffold": "chembench.data.splits:seeded_scaffold",
-        "random": "chembench.data.splits:random_split",
+        "deepchem_scaffold": "chembench.data.divisions:deepchem_scaffold",
+        "scaffold": "chembench.data.divisions:seeded_scaffold",
+        "cluster": "chembench.data.divisions:cluster_split",
+        "random": "chembench.data.divisions:random_split",
     },
 )
 

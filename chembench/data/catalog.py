@@ -36,7 +36,9 @@ class TaskDef(Spec):
     split: str = "deepchem_scaffold"
     """How training, validation and test are divided at split index 0."""
     split_seed: NonNegativeInt = 0
-    """Of the splits that follow a seed."""
+    """Of the splits that follow a seed, and of outer folds."""
+    split_similarity: Annotated[float, Field(gt=0.0, le=1.0)] = 0.4
+    """Of clusters: smallest Tanimoto similarity of a molecule's ECFP4 to the centre of its cluster."""
     max_rows: PositiveInt | None = None
     """Keep a random sample of this size, the same on every machine; for trials of the program, not for results."""
     max_unreadable: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05

@@ -10,16 +10,16 @@ Axes: N molecules, M targets.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chembench.chem.descriptors import rdkit_version
 from chembench.config import digest_of, stable_seed
+from chembench.data.divisions import Groups, Ints, folds_of, gathered, group_keys, joined, shuffled, taken
 from chembench.errors import DataError
 from chembench.paths import CachePaths, built_whole, read_json, write_json
 from chembench.registry import SPLITTERS
@@ -27,11 +27,11 @@ from chembench.registry import SPLITTERS
 if TYPE_CHECKING:
     from chembench.data.tasks import Task
 
-Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
-Parts = tuple[Ints, Ints, Ints]
-"""Rows of training, validation and test."""
 
+SIMILARITY = 0.4
+"""Of clusters, where a task does not say: with it the nearest neighbour of a test molecule in training is about as far
+as 0.4 in the MoleculeNet tasks, and no cluster is too large for five folds."""
 _LAYOUT = 1
 """Raised when the same task and split give other rows or files than before."""
 
@@ -77,146 +77,113 @@ class Split:
     """Rows of ``train``, ``valid`` and ``test``."""
     train_sd: tuple[float, ...]
     """Standard deviation of each target's training labels, in its unit; empty for classification."""
+    outer: int = 0
+    """Which outer fold is the test; 0: that of the named split."""
 
 
-# ---- ways to divide ----
+@dataclass(frozen=True, slots=True)
+class Division:
+    """Which rows are for what: a named way to divide, what it hangs on, and which of its test sets is meant."""
 
+    name: str
+    """One of `SPLITTERS`; of an outer fold, how molecules are grouped."""
+    seed: int = 0
+    """Of ways that follow one."""
+    index: int = 0
+    """0 is the way's own training and validation; i > 0 divides the same rows anew. The test is the same for all."""
+    similarity: float = SIMILARITY
+    """Of clusters: smallest similarity of a molecule to the centre of its cluster."""
+    folds: int = 0
+    """Outer folds of one repeat; 0: the one test set of the named way."""
+    outer: int = 0
+    """Which outer fold is the test, from 1: the folds of the first repeat, then those of the second."""
 
-def deepchem_scaffold(smiles: Sequence[str], labels_NM: Floats, seed: int) -> Parts:
-    """80/10/10 by scaffold exactly as DeepChem's ``ScaffoldSplitter``: the commonest scaffolds train.
+    @property
+    def repeat(self) -> int:
+        return (self.outer - 1) // self.folds
 
-    Args:
-        smiles: as the source writes them, which is what DeepChem reads.
-        labels_NM: not used.
-        seed: not used; there is one such split.
-    """
-    groups = _groups(_scaffolds(smiles))
-    groups.sort(key=lambda rows: (len(rows), rows[0]), reverse=True)
-    train_cutoff, valid_cutoff = 0.8 * len(smiles), (0.8 + 0.1) * len(smiles)
-    train: list[int] = []
-    valid: list[int] = []
-    test: list[int] = []
-    for rows in groups:
-        if len(train) + len(rows) <= train_cutoff:
-            train += rows
-        elif len(train) + len(valid) + len(rows) <= valid_cutoff:
-            valid += rows
-        else:
-            test += rows
-    return _ints(train), _ints(valid), _ints(test)
+    @property
+    def fold(self) -> int:
+        return (self.outer - 1) % self.folds
 
+    def described(self) -> dict[str, Any]:
+        """As it stands in manifests and digests."""
+        told: dict[str, Any] = {"name": self.name, "seed": self.seed, "index": self.index}
+        if self.name == "cluster":
+            told["similarity"] = self.similarity
+        if self.outer:
+            told |= {"outer": self.outer, "folds": self.folds, "repeat": self.repeat + 1, "fold": self.fold + 1}
+        return told
 
-def seeded_scaffold(smiles: Sequence[str], labels_NM: Floats, seed: int) -> Parts:
-    """80/10/10 with each scaffold in one part, in an order that follows ``seed``.
-
-    Test and validation take scaffolds at random as long as these fit; so a scaffold of more than a tenth of the
-    molecules always trains, and the parts are at most a tenth.
-    """
-    return _divide(_scaffolds(smiles), seed)
-
-
-def random_split(smiles: Sequence[str], labels_NM: Floats, seed: int) -> Parts:
-    """80/10/10 at random; rows with the same SMILES stay together."""
-    return _divide(smiles, seed)
-
-
-def _divide(keys: Sequence[str], seed: int) -> Parts:
-    groups = _shuffled(_groups(keys), seed)
-    tenth = len(keys) / 10
-    test, rest = _take(groups, tenth)
-    valid, rest = _take(rest, tenth)
-    return _ints(_joined(rest)), _ints(valid), _ints(test)
-
-
-def _take(groups: list[list[int]], size: float) -> tuple[list[int], list[list[int]]]:
-    """The first groups that fit into ``size`` rows together, and the others."""
-    taken: list[int] = []
-    others = []
-    for rows in groups:
-        if len(taken) + len(rows) <= size:
-            taken += rows
-        else:
-            others.append(rows)
-    return taken, others
-
-
-def _groups(keys: Sequence[str]) -> list[list[int]]:
-    """Rows with the same key, in order of their first."""
-    groups: dict[str, list[int]] = {}
-    for row, key in enumerate(keys):
-        groups.setdefault(key, []).append(row)
-    return list(groups.values())
-
-
-def _joined(groups: list[list[int]]) -> list[int]:
-    return [row for rows in groups for row in rows]
-
-
-def _shuffled(groups: list[list[int]], seed: int) -> list[list[int]]:
-    order = np.random.default_rng(stable_seed("split", seed)).permutation(len(groups))
-    return [groups[place] for place in order]
-
-
-def _scaffolds(smiles: Sequence[str]) -> list[str]:
-    from chembench.chem.scaffolds import murcko
-
-    return [murcko(text) for text in smiles]
-
-
-def _ints(rows: Sequence[int]) -> Ints:
-    return np.array(rows, dtype=np.int64)
+    def __str__(self) -> str:
+        place = f"split {self.name}, seed {self.seed}, index {self.index}"
+        if self.outer:
+            place += f", outer {self.outer}: fold {self.fold + 1} of {self.folds} in repeat {self.repeat + 1}"
+        return place
 
 
 # ---- prepared splits ----
 
 
-def prepare_split(task: Task, name: str, seed: int, index: int, cache: CachePaths) -> Split:
-    """The split ``name`` of a task, written for training and, sealed, for the test.
+def prepare_split(task: Task, division: Division, cache: CachePaths) -> Split:
+    """A split of a task, written for training and, sealed, for the test.
 
     Args:
         task: prepared molecules and labels.
-        name: one of `SPLITTERS`.
-        seed: of splits that follow one.
-        index: 0 is the named split's own training and validation; i > 0 re-divides them 8:1 by scaffold with seed i.
-            The test is the same for every index.
+        division: how its rows are divided. A named way's index i > 0 re-divides its training and validation rows 8:1
+            by scaffold (of clusters by cluster) with seed i. The training part of an outer fold is divided for each
+            index by the fold's own groups, validation being a tenth of all molecules.
         cache: where splits are kept.
 
     Raises:
-        UnknownNameError: if no split is called ``name``.
+        UnknownNameError: if no split is called so.
         DataError: if a part is empty, or has no use for training or scores: one class, or labels that do not vary.
     """
-    SPLITTERS.require(name)
-    request = cache.index(f"split-{digest_of([_LAYOUT, task.digest, name, seed, index, rdkit_version()])}")
+    SPLITTERS.require(division.name)
+    key: list[Any] = [division.name, division.seed, division.index]
+    key += [division.described()] if division.outer or division.name == "cluster" else []
+    request = cache.index(f"split-{digest_of([_LAYOUT, task.digest, *key, rdkit_version()])}")
     if request.is_file():
         answer = read_json(request)
         if cache.split(answer["split"]).is_dir() and cache.sealed(answer["sealed"]).is_dir():
             return _opened(answer["split"], answer["sealed"], cache)
-    where = f"task {task.name}, split {name}, seed {seed}, index {index}"
-    if index:
-        divided = _redivided(task, prepare_split(task, name, seed, 0, cache), index)
+    if division.outer:
+        divided = _fold(task, division)
+    elif division.index:
+        divided = _redivided(task, prepare_split(task, replace(division, index=0), cache), division)
     else:
-        divided = _divided(task, name, seed)
+        divided = _divided(task, division)
     parts = {part: _labelled(task, ids) for part, ids in divided.items()}
-    facts = {part: _facts(task, part, rows, where) for part, rows in parts.items()}
+    facts = {part: _facts(task, part, rows, division) for part, rows in parts.items()}
     sealed = _write_sealed(task, parts["test"], facts["test"], cache)
-    digest = _write_split(task, parts, facts, {"name": name, "seed": seed, "index": index}, cache)
+    digest = _write_split(task, parts, facts, division, cache)
     write_json(request, {"split": digest, "sealed": sealed})
     return _opened(digest, sealed, cache)
 
 
-def _divided(task: Task, name: str, seed: int) -> dict[str, Ints]:
-    smiles = task.molecules if name == "deepchem_scaffold" else task.canonical  # DeepChem reads what the source writes
-    train, valid, test = SPLITTERS.load(name)(smiles, task.labels_NM, seed)
+def _divided(task: Task, way: Division) -> dict[str, Ints]:
+    smiles = task.molecules if way.name == "deepchem_scaffold" else task.canonical  # DeepChem reads what the source has
+    train, valid, test = SPLITTERS.load(way.name)(smiles, way.seed, way.similarity)
     return {"train": np.sort(train), "valid": np.sort(valid), "test": np.sort(test)}
 
 
-def _redivided(task: Task, first: Split, index: int) -> dict[str, Ints]:
+def _redivided(task: Task, first: Split, way: Division) -> dict[str, Ints]:
     """The rows of split 0 with training and validation divided anew."""
     rest = np.sort(np.concatenate([load_rows(first.folder, part).ids_N for part in ("train", "valid")]))
-    groups = _shuffled(_groups(_scaffolds([task.canonical[row] for row in rest])), index)
-    valid, train = _take(groups, len(rest) / 9)
+    keys = group_keys("cluster" if way.name == "cluster" else "scaffold", task.canonical, way.similarity)
+    valid, train = taken(shuffled(gathered([keys[row] for row in rest]), way.index), len(rest) / 9)
     test_N = np.load(first.folder / "test_ids.npy", allow_pickle=False)
-    return {"train": np.sort(rest[_ints(_joined(train))]), "valid": np.sort(rest[_ints(valid)]), "test": test_N}
+    return {"train": np.sort(rest[joined(train)]), "valid": np.sort(rest[joined(valid)]), "test": test_N}
+
+
+def _fold(task: Task, way: Division) -> dict[str, Ints]:
+    """One fold as the test, the others divided into training and validation by the same groups."""
+    keys = group_keys(cast(Groups, way.name), task.canonical, way.similarity)
+    test_N = folds_of(keys, way.folds, stable_seed("outer", way.seed, way.repeat))[way.fold]
+    rest = np.setdiff1d(np.arange(len(keys)), test_N)
+    inner = shuffled(gathered([keys[row] for row in rest]), stable_seed("inner", way.seed, way.outer, way.index))
+    valid, train = taken(inner, len(keys) / 10)
+    return {"train": np.sort(rest[joined(train)]), "valid": np.sort(rest[joined(valid)]), "test": test_N}
 
 
 def _labelled(task: Task, ids_N: Ints) -> Rows:
@@ -225,7 +192,7 @@ def _labelled(task: Task, ids_N: Ints) -> Rows:
     return Rows(ids_N, tuple(task.canonical[row] for row in ids_N), task.labels_NM[ids_N])
 
 
-def _facts(task: Task, part: str, rows: Rows, where: str) -> dict[str, Any]:
+def _facts(task: Task, part: str, rows: Rows, way: Division) -> dict[str, Any]:
     """Counts, classes and ranges of a part.
 
     Raises:
@@ -234,22 +201,30 @@ def _facts(task: Task, part: str, rows: Rows, where: str) -> dict[str, Any]:
     from chembench.data.tasks import class_counts, value_range
 
     if not len(rows):
-        raise DataError(f"{part} has no labelled molecule ({where}); use split = 'random', or give more molecules")
+        raise DataError(f"{part} has no labelled molecule (task {task.name}, {way}); {_way_out(way)}")
     facts: dict[str, Any] = {"rows": len(rows), "missing": np.isnan(rows.labels_NM).sum(axis=0).tolist()}
     if task.kind == "regression":
-        return facts | {"ranges": value_range(rows.labels_NM)} | _spread(task, part, rows, where)
+        return facts | {"ranges": value_range(rows.labels_NM)} | _spread(task, part, rows, way)
     counts = class_counts(rows.labels_NM)
     useless = [target for target, (zeros, ones) in zip(task.targets, counts, strict=True) if not (zeros and ones)]
     if len(useless) == len(task.targets):
         zeros, ones = counts[0]
         raise DataError(
             f"{part} must hold both classes, target '{task.targets[0]}' has {zeros} of class 0 and {ones} of class 1 "
-            f"({where}); choose another split or split_seed"
+            f"(task {task.name}, {way}); {_way_out(way)}"
         )
     return facts | {"classes": counts, "one_class": useless}
 
 
-def _spread(task: Task, part: str, rows: Rows, where: str) -> dict[str, Any]:
+def _way_out(way: Division) -> str:
+    if way.outer:
+        return "use confirm.outer_groups = 'random', fewer confirm.outer_folds, or another split_seed"
+    if way.name == "cluster":
+        return "use another split_seed, a higher split_similarity, or split = 'random'"
+    return "use another split_seed or split = 'random', or give more molecules"
+
+
+def _spread(task: Task, part: str, rows: Rows, way: Division) -> dict[str, Any]:
     if part != "train":
         return {}
     spread = []
@@ -257,7 +232,9 @@ def _spread(task: Task, part: str, rows: Rows, where: str) -> dict[str, Any]:
         known = labels_N[~np.isnan(labels_N)]
         if known.size == 0 or np.ptp(known) == 0:
             what = f"{known.size} labels, all {known[0]:g}" if known.size else "no label"
-            raise DataError(f"training labels must vary, target '{target}' has {what} ({where}); leave it out")
+            raise DataError(
+                f"training labels must vary, target '{target}' has {what} (task {task.name}, {way}); leave it out"
+            )
         spread.append(float(known.std()))
     return {"sd": spread}
 
@@ -272,13 +249,13 @@ def _write_sealed(task: Task, rows: Rows, facts: dict[str, Any], cache: CachePat
 
 
 def _write_split(
-    task: Task, parts: dict[str, Rows], facts: dict[str, Any], division: dict[str, Any], cache: CachePaths
+    task: Task, parts: dict[str, Rows], facts: dict[str, Any], division: Division, cache: CachePaths
 ) -> str:
     """Write what a search may read: of the test only which rows it is."""
     digests = {part: parts[part].digest for part in ("train", "valid")}
     data, test_rows = digest_of(digests), digest_of(parts["test"].ids_N.tolist())
-    digest = digest_of([_LAYOUT, task.name, task.kind, list(task.targets), division, data, test_rows])
-    manifest = division | {
+    digest = digest_of([_LAYOUT, task.name, task.kind, list(task.targets), division.described(), data, test_rows])
+    manifest = division.described() | {
         "task": task.name,
         "kind": task.kind,
         "targets": list(task.targets),
@@ -286,6 +263,7 @@ def _write_split(
         "data": data,
         "test_rows": test_rows,
         "digests": digests,
+        "row_ids": {part: digest_of(rows.ids_N.tolist()) for part, rows in parts.items()},
         "counts": {part: len(rows) for part, rows in parts.items()},
         "parts": {part: facts[part] for part in digests},
     }
@@ -307,6 +285,7 @@ def _opened(digest: str, sealed: str, cache: CachePaths) -> Split:
         folder=cache.split(digest),
         sealed_folder=cache.sealed(sealed),
         index=manifest["index"],
+        outer=manifest.get("outer", 0),
         counts=manifest["counts"],
         train_sd=tuple(manifest["parts"]["train"].get("sd", ())),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chembench.data.corpora import Corpus, prepare_corpus
 from chembench.data.shards import ShardSet, build_shards
-from chembench.data.splits import Split, prepare_split
+from chembench.data.splits import Division, Split, prepare_split
 from chembench.data.tasks import Task, prepare_task
 from chembench.paths import CachePaths
 from chembench.sweep.cells import Vocabulary, grid_cells, tokenizer_notes, vocabulary_of
@@ -90,5 +90,6 @@ def _tasks(
         definition = space.task_def(name)
         tasks[name] = prepare_task(definition, data_dir, cache, base)
         for index in range(space.confirm.splits):
-            splits[name, index] = prepare_split(tasks[name], definition.split, definition.split_seed, index, cache)
+            way = Division(definition.split, definition.split_seed, index, definition.split_similarity)
+            splits[name, index] = prepare_split(tasks[name], way, cache)
     return tasks, splits

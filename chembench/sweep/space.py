@@ -224,6 +224,9 @@ class Space(Spec):
         data.pop("description", None)
         data.pop("name")
         data["search"].pop("give_up_after")
+        for task in data["task"].values():
+            if task["split"] != "cluster":
+                del task["split_similarity"]  # decides nothing then
         resources: dict[str, str] = {"precision": self.resources.precision}
         for kind in ("pretrain", "search", "rescore", "confirm", "baseline"):
             resources[f"{kind}.threads"] = str(self.resources.shape(kind).threads)

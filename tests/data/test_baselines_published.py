@@ -10,7 +10,7 @@ import pytest
 from chembench.baselines.forest import FeatureSet, fit_forests
 from chembench.chem.fingerprints import ecfp4
 from chembench.data.catalog import TASKS
-from chembench.data.splits import load_rows, load_sealed, prepare_split
+from chembench.data.splits import Division, load_rows, load_sealed, prepare_split
 from chembench.data.tasks import prepare_task
 from chembench.metrics import scores
 from chembench.paths import CachePaths
@@ -32,7 +32,7 @@ pytestmark = [
 def score_of(name, cache, seed):
     """Primary test score of a small ECFP4 forest."""
     task = prepare_task(TASKS[name], DATA / "moleculenet", cache)
-    split = prepare_split(task, "deepchem_scaffold", 0, 0, cache)
+    split = prepare_split(task, Division("deepchem_scaffold", 0, 0), cache)
     train, valid, test = (
         load_rows(split.folder, "train"),
         load_rows(split.folder, "valid"),

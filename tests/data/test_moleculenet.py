@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from chembench.chem.smiles import canonical
-from chembench.data.splits import deepchem_scaffold, prepare_split
+from chembench.data.divisions import deepchem_scaffold
+from chembench.data.splits import Division, prepare_split
 from chembench.data.tasks import TASKS, prepare_task
 from chembench.errors import DataError
 from chembench.paths import CachePaths
@@ -75,14 +76,14 @@ def test_the_scaffold_split_is_deepchems(name, cache):
     blank = np.zeros(task.rows)
     dataset = deepchem.data.NumpyDataset(X=blank, y=blank, w=blank, ids=np.array(task.molecules, dtype=object))
     expected = deepchem.splits.ScaffoldSplitter().split(dataset)
-    found = deepchem_scaffold(task.molecules, task.labels_NM, 0)
+    found = deepchem_scaffold(task.molecules, 0, 0.4)
     assert [part.tolist() for part in found] == [list(map(int, part)) for part in expected]
 
 
 @needs_files
 def test_a_rare_class_is_counted_in_every_part(cache):
     task = prepare_task(TASKS["tox21_sr_p53"], RAW, cache)
-    split = prepare_split(task, "random", 0, 0, cache)
+    split = prepare_split(task, Division("random", 0, 0), cache)
     assert sum(split.counts.values()) == 7823 - 1056
 
 

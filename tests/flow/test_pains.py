@@ -20,7 +20,7 @@ from sweep_fakes import drive, failed, finished, grid_space, swept
 from chembench import cli
 from chembench.api import Sweep, load_space, open_engine
 from chembench.data.catalog import TASKS
-from chembench.data.splits import prepare_split
+from chembench.data.splits import Division, prepare_split
 from chembench.data.tasks import prepare_task
 from chembench.models.base import Backbone
 from chembench.paths import CachePaths
@@ -281,7 +281,7 @@ def test_a_board_ranks_no_method_that_lacks_a_replicate(copy, tmp_path):
     assert apart["reason"] == "confirm: 1 failed (oom), 1 finished"
     cache, task = CachePaths(tmp_path / "cache"), TASKS["freewilson_pic50"]
     prepared = prepare_task(task, tmp_path, cache)
-    one, again, other = (prepare_split(prepared, "scaffold", seed, 0, cache).test_rows for seed in (1, 1, 2))
+    one, again, other = (prepare_split(prepared, Division("scaffold", seed, 0), cache).test_rows for seed in (1, 1, 2))
     assert one == again != other
 
 

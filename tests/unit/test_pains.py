@@ -21,7 +21,7 @@ from tracked_sweep import seven_items
 from chembench import cli, trial
 from chembench.chem.tokens import SmilesTokenizer
 from chembench.data.catalog import TaskDef
-from chembench.data.splits import load_rows, load_sealed, prepare_split
+from chembench.data.splits import Division, load_rows, load_sealed, prepare_split
 from chembench.data.tasks import prepare_task
 from chembench.paths import CachePaths, read_json
 from chembench.registry import SPLITTERS
@@ -97,7 +97,7 @@ def test_no_molecule_is_learnt_from_and_tested_on(name, tmp_path):
     """
     rings = ("c1ccccc1", "c1ccncc1", "C1CCCCC1", "C1CCNCC1", "c1ccsc1", "c1ccoc1", "C1CCOCC1", "c1ccc2ccccc2c1")
     once = [f"C1CCCCC1{'C' * size}{ring}" for size in range(1, 11) for ring in rings]
-    again = [Chem.MolToSmiles(Chem.MolFromSmiles(text), doRandom=True, canonical=False) for text in once]
+    again = [Chem.MolToRandomSmilesVect(Chem.MolFromSmiles(text), 1, randomSeed=7)[0] for text in once]
     assert sum(one != other for one, other in zip(once, again, strict=True)) > 70
     file = tmp_path / "assay.csv"
     file.write_text("smiles,y\n" + "".join(f"{text},{row}\n" for row, text in enumerate([*once, *again])))
@@ -105,7 +105,7 @@ def test_no_molecule_is_learnt_from_and_tested_on(name, tmp_path):
     task = prepare_task(TaskDef(name="own", kind="regression", file=str(file), targets=("y",)), tmp_path, cache)
     assert read_json(cache.task(task.digest) / "manifest.json")["duplicates"] == 80
     for index in (0, 1):
-        split = prepare_split(task, name, 3, index, cache)
+        split = prepare_split(task, Division(name, 3, index), cache)
         train, valid = (set(load_rows(split.folder, part).smiles) for part in ("train", "valid"))
         test = set(load_sealed(split.sealed_folder).smiles)
         assert len(train) + len(valid) + len(test) == len(once) == len(train | valid | test)
