@@ -1,0 +1,271 @@
+"""What the difference of two means varies by: one variance for each pair, from crossed axes.
+
+Checkpoints and head seeds of two methods are independent of each other, so that their variances add up. Blocks (splits,
+outer test sets) are shared, so that only what a pair's difference varies by from block to block counts. Scores of one
+checkpoint rise and fall together, and so do those of one head seed: each axis enters by the variance of its level
+means, and what is left between single runs, which every axis holds once, is counted once.
+
+Variances are pooled over methods. A pair whose own variance is larger than the pooled one has its own: the pooled one
+would be too small for methods that vary more than the others, and no test of equal variances sees that in three seeds.
+Its degrees of freedom are then those of the pooled variance and of the pair's excess over it.
+
+References:
+    Satterthwaite, Biometrics Bull. 1946, 2, 110. doi:10.2307/3002019
+    Nadeau & Bengio, Mach. Learn. 2003, 52, 239. doi:10.1023/A:1024068626366
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from chembench.statistics.replicates import Method, Table
+from chembench.statistics.studentized import near
+
+Floats = npt.NDArray[np.float64]
+
+AXES = ("pretrain_seed", "head_seed", "block")
+
+
+@dataclass(frozen=True)
+class Component:
+    """The variance of level means of one axis, pooled over methods."""
+
+    axis: str
+    """One of `AXES`, or ``run``: between single runs, when the axes are taken out."""
+    variance: float
+    freedom: int
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Variances of differences of means. M methods in the table's order."""
+
+    components: tuple[Component, ...]
+    levels_M: dict[str, npt.NDArray[np.int64]]
+    """How many levels of an axis (runs, for ``run``) each method has; 0 where an axis does not count for it."""
+    variance_MM: Floats
+    """Of the difference of two means; 0 on the diagonal."""
+    pooled_MM: Floats
+    """The same from pooled components alone."""
+    freedom: float
+    """Of the pooled variance."""
+    freedom_MM: Floats
+    """Of each pair's variance: the pooled one's, or fewer where the pair's own is larger."""
+    overlap: float
+    """What overlapping training sets add to 1 / blocks."""
+    replicate_sd: float
+    """Between replicates of one method in one block."""
+
+    @property
+    def of_mean(self) -> Floats:
+        """Pooled variance of each mean, what a block has in common taken out, shape (methods,)."""
+        own_MM = self.pooled_MM.copy()
+        others = own_MM.shape[0] - 1
+        total_M = own_MM.sum(1)
+        if others == 1:
+            return np.asarray(total_M / 2)
+        return np.asarray((total_M - total_M.sum() / (2 * others)) / (others - 1))
+
+
+def spread(table: Table, overlap: float) -> Spread | None:
+    """Variances of all pairs; None if nothing is replicated.
+
+    Args:
+        table: the scores.
+        overlap: n_test / n_train of overlapping outer training sets; 0 for independent blocks.
+    """
+    own = [_own(method) for method in table.methods]
+    block = _blocks(table)
+    components = [c for axis in (*AXES[:2], "run") if (c := _pooled(axis, own))]
+    if block is not None:
+        components.insert(0, block)
+    if not any(c.axis in AXES for c in components):
+        return None
+    levels_M = _levels(table, own)
+    factor = 1 / len(table.blocks) + overlap
+    pooled_MM, freedom = _pair_variances(table, components, levels_M, factor)
+    own_MM = _own_variances(table, own, factor)
+    return Spread(
+        components=tuple(components),
+        levels_M=levels_M,
+        variance_MM=np.maximum(pooled_MM, own_MM),
+        pooled_MM=pooled_MM,
+        freedom=freedom,
+        freedom_MM=_freedoms(table, pooled_MM, own_MM, freedom),
+        overlap=overlap,
+        replicate_sd=_replicate_sd(table),
+    )
+
+
+def guarded(ratio: float, freedom: float, own_freedom: float) -> float:
+    """Degrees of freedom of a variance ``ratio`` times the pooled one: those of the pooled part and of the excess."""
+    return near(ratio**2 / (1 / freedom + (ratio - 1) ** 2 / own_freedom)) if ratio > 1 else freedom
+
+
+def _freedoms(table: Table, pooled_MM: Floats, own_MM: Floats, freedom: float) -> Floats:
+    freedom_MM = np.full(pooled_MM.shape, freedom)
+    blocks = len(table.blocks)
+    for i, j in zip(*np.nonzero(own_MM > pooled_MM * (1 + 1e-9)), strict=True):
+        pair = (table.methods[i], table.methods[j])
+        fewest = [n - 1 for m in pair if not m.is_fixed for n in m.scores_PHB.shape[:2] if n > 1]
+        own_freedom = min([sum(fewest) if blocks < 2 else blocks - 1, *([min(fewest) * 2] if fewest else [])])
+        ratio = own_MM[i, j] / pooled_MM[i, j] if pooled_MM[i, j] > 0 else math.inf
+        freedom_MM[i, j] = guarded(ratio, freedom, own_freedom) if math.isfinite(ratio) else float(own_freedom)
+    return freedom_MM
+
+
+def _own(method: Method) -> dict[str, tuple[float, int]]:
+    """Axis -> variance of its level means and degrees of freedom, inside one method; nothing for a fixed one."""
+    if method.is_fixed:
+        return {}
+    left_PHB = method.scores_PHB - _level_means(method.scores_PHB, 2)
+    counts = dict(zip(AXES, left_PHB.shape, strict=True))
+    found: dict[str, tuple[float, int]] = {}
+    rest_PHB, freedom = left_PHB, int(np.isfinite(left_PHB).sum()) - counts["block"]
+    for place, axis in enumerate(AXES[:2]):
+        n = counts[axis]
+        if n < 2:
+            continue
+        means = _level_means(left_PHB, place)
+        found[axis] = (float(np.var(means.ravel(), ddof=1)), n - 1)
+        rest_PHB, freedom = rest_PHB - means, freedom - (n - 1)
+    varied = len(found) + (counts["block"] > 1)
+    if found and varied > 1 and freedom > 0:
+        found["run"] = (float(np.nansum(rest_PHB**2)) / freedom, freedom)
+    return found
+
+
+def _level_means(scores_PHB: Floats, place: int) -> Floats:
+    """Means of the levels of one axis, along that axis and broadcast over the others."""
+    others = tuple(axis for axis in range(3) if axis != place)
+    return np.asarray(np.nanmean(scores_PHB, axis=others, keepdims=True))
+
+
+def _block_means(table: Table) -> Floats:
+    return np.array([_level_means(method.scores_PHB, 2).ravel() for method in table.methods])
+
+
+def _blocks(table: Table) -> Component | None:
+    """Residual variance of block means, methods and blocks taken out: the error of a repeated-measures ANOVA."""
+    means_MB = _block_means(table)
+    methods, blocks = means_MB.shape
+    if blocks < 2 or methods < 2:
+        return None
+    rest_MB = means_MB - means_MB.mean(1, keepdims=True) - means_MB.mean(0) + means_MB.mean()
+    freedom = (methods - 1) * (blocks - 1)
+    return Component("block", float((rest_MB**2).sum()) / freedom, freedom)
+
+
+def _pooled(axis: str, own: Sequence[dict[str, tuple[float, int]]]) -> Component | None:
+    parts = [found[axis] for found in own if axis in found]
+    if not parts:
+        return None
+    freedom = sum(df for _, df in parts)
+    return Component(axis, math.fsum(variance * df for variance, df in parts) / freedom, freedom)
+
+
+def _levels(table: Table, own: Sequence[dict[str, tuple[float, int]]]) -> dict[str, npt.NDArray[np.int64]]:
+    runs = [int(np.isfinite(method.scores_PHB).sum()) for method in table.methods]
+    counts = {
+        "pretrain_seed": [method.checkpoints for method in table.methods],
+        "head_seed": [method.head_seeds for method in table.methods],
+        "run": runs,
+    }
+    return {
+        axis: np.array([n if axis in found else 0 for n, found in zip(ns, own, strict=True)])
+        for axis, ns in counts.items()
+    }
+
+
+def _pair_variances(
+    table: Table, components: Sequence[Component], levels_M: dict[str, npt.NDArray[np.int64]], factor: float
+) -> tuple[Floats, float]:
+    """Pooled variances of differences, and Satterthwaite's degrees of freedom of the typical one."""
+    size, by = len(table.methods), {c.axis: c for c in components}
+    has_blocks = "block" in by
+    own_M, terms = np.zeros(size), []
+    for axis in (*AXES[:2], "run"):
+        if axis not in by:
+            continue
+        weight_M = _weights(levels_M, axis, has_blocks)
+        own_M += by[axis].variance * weight_M
+        terms.append((by[axis].variance * 2 * float(weight_M.mean()), by[axis].freedom))
+    own_M = np.maximum(own_M, 0.0 if has_blocks else _largest(by, levels_M))
+    block = 2 * by["block"].variance * factor if has_blocks else 0.0
+    if has_blocks:
+        terms.append((block, by["block"].freedom))
+    variance_MM = own_M[:, None] + own_M + block
+    np.fill_diagonal(variance_MM, 0.0)
+    total = block + 2 * float(own_M.mean())
+    return variance_MM, satterthwaite(total, terms)
+
+
+def _weights(levels_M: dict[str, npt.NDArray[np.int64]], axis: str, has_blocks: bool) -> Floats:
+    """What a component's variance is multiplied by in the variance of each mean."""
+    n_M = levels_M[axis]
+    weight_M = np.divide(1.0, n_M, out=np.zeros(len(n_M)), where=n_M > 0)
+    if axis != "run":
+        return weight_M
+    varied_M = sum((levels_M[a] > 0).astype(int) for a in AXES[:2]) + has_blocks
+    return np.asarray((1 - varied_M) * weight_M)
+
+
+def _largest(by: dict[str, Component], levels_M: dict[str, npt.NDArray[np.int64]]) -> Floats:
+    """The largest single axis: what is taken off may not leave less."""
+    found = [by[axis].variance * _weights(levels_M, axis, False) for axis in AXES[:2] if axis in by]
+    return np.asarray(np.max(found, axis=0))
+
+
+def satterthwaite(total: float, terms: Sequence[tuple[float, int]]) -> float:
+    """Degrees of freedom of a sum of variances; terms may be negative, and the fewest of any is the least."""
+    squares = math.fsum(value**2 / freedom for value, freedom in terms)
+    fewest = min(freedom for value, freedom in terms if value >= 0)
+    most = sum(freedom for _, freedom in terms)
+    return float(min(max(total**2 / squares, fewest), most)) if squares > 0 else float(most)
+
+
+def _own_variances(table: Table, own: Sequence[dict[str, tuple[float, int]]], factor: float) -> Floats:
+    """Variances of differences from the two methods of each pair alone."""
+    has_blocks = len(table.blocks) > 1
+    single = [_own_variance(method, found, has_blocks) for method, found in zip(table.methods, own, strict=True)]
+    own_M = np.array(single)
+    variance_MM = own_M[:, None] + own_M
+    if has_blocks:
+        means_MB = _block_means(table)
+        centred_MB = means_MB - means_MB.mean(1, keepdims=True)
+        squares = (centred_MB**2).sum(1)
+        between_MM = squares[:, None] + squares - 2 * centred_MB @ centred_MB.T
+        variance_MM += np.maximum(between_MM, 0.0) / (len(table.blocks) - 1) * factor
+    np.fill_diagonal(variance_MM, 0.0)
+    return np.asarray(variance_MM)
+
+
+def _own_variance(method: Method, found: dict[str, tuple[float, int]], has_blocks: bool) -> float:
+    """Of one method's mean by its checkpoints and head seeds."""
+    counts = dict(zip(AXES, method.scores_PHB.shape, strict=True))
+    parts = [variance / counts[axis] for axis, (variance, _) in found.items() if axis in AXES]
+    if not parts:
+        return 0.0
+    run = found.get("run", (0.0, 0))[0] / int(np.isfinite(method.scores_PHB).sum())
+    varied = len(parts) + has_blocks
+    return max(math.fsum(parts) + (1 - varied) * run, 0.0 if has_blocks else max(parts))
+
+
+def _replicate_sd(table: Table) -> float:
+    """Standard deviation of single scores around their method's mean, shared blocks taken out."""
+    means_MB = _block_means(table)
+    common_B = means_MB.mean(0) - means_MB.mean()
+    squares, freedom = [], 0
+    for method in table.methods:
+        rest = method.scores_PHB - common_B - method.mean
+        n = int(np.isfinite(rest).sum())
+        if method.is_fixed or n < 2:
+            continue
+        squares.append(float(np.nansum(rest**2)))
+        freedom += n - 1
+    return math.sqrt(math.fsum(squares) / freedom) if freedom else 0.0

@@ -1,0 +1,116 @@
+"""The studentised range, fast enough for every pair of every board.
+
+scipy integrates each value anew, at a tenth of a second. Here the range of normal values is tabulated once for a
+number of methods, and the average over the spread is a sum over fixed nodes: equal to scipy's to 1e-7.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+NORMAL = 1e6
+"""Degrees of freedom from which on the spread counts as known."""
+_NODES = 96
+_STEP = 0.01
+_WIDEST = 40.0
+"""A range of normal values beyond which nothing is left."""
+
+
+@lru_cache(maxsize=256)
+def _range_table(methods: int) -> Floats:
+    """P(range of ``methods`` standard normal values < w), for w on a grid."""
+    from scipy.special import ndtr
+
+    nodes, weights = _legendre(160)
+    z_Z = 9.0 * nodes
+    density_Z = 9.0 * weights * np.exp(-(z_Z**2) / 2) / np.sqrt(2 * np.pi)
+    w_W = np.arange(0.0, 2.0 * 9.0 + _STEP, _STEP)
+    inside_WZ = np.clip(ndtr(z_Z) - ndtr(z_Z - w_W[:, None]), 0.0, 1.0)
+    return np.asarray(np.minimum(1.0, methods * (inside_WZ ** (methods - 1)) @ density_Z))
+
+
+def _range_cdf(w: Floats, methods: int) -> Floats:
+    """Four-point Lagrange interpolation in the table; 1 beyond it."""
+    table = _range_table(methods)
+    place = np.minimum(np.maximum(w / _STEP, 0.0), len(table) - 1.0)
+    left = np.clip(place.astype(np.int64), 1, len(table) - 3)
+    x = place - left
+    before, here, after, beyond = (table[left + k] for k in (-1, 0, 1, 2))
+    value = (
+        -x * (x - 1) * (x - 2) / 6 * before
+        + (x + 1) * (x - 1) * (x - 2) / 2 * here
+        - (x + 1) * x * (x - 2) / 2 * after
+        + (x + 1) * x * (x - 1) / 6 * beyond
+    )
+    return np.asarray(np.clip(value, 0.0, 1.0))
+
+
+@lru_cache(maxsize=4)
+def _legendre(nodes: int) -> tuple[Floats, Floats]:
+    return np.polynomial.legendre.leggauss(nodes)
+
+
+@lru_cache(maxsize=4096)
+def _spread_nodes(freedom: float) -> tuple[Floats, Floats]:
+    """Nodes and weights of the spread s = sqrt(chi2 / freedom)."""
+    from scipy.stats import chi
+
+    low, high = chi.ppf([1e-13, 1 - 1e-13], freedom) / np.sqrt(freedom)
+    nodes, weights = _legendre(_NODES)
+    s = (high + low) / 2 + (high - low) / 2 * nodes
+    mass = (high - low) / 2 * weights * chi.pdf(s * np.sqrt(freedom), freedom) * np.sqrt(freedom)
+    return s, mass / mass.sum()
+
+
+def near(freedom: float) -> float:
+    """Degrees of freedom on a grid of 2 % steps, so that few quantiles are ever reckoned."""
+    if freedom >= NORMAL:
+        return NORMAL
+    return max(1.0, math.exp(round(math.log(freedom) / 0.02) * 0.02))
+
+
+def tail(q: Any, methods: int, freedom: float) -> Floats:
+    """P(studentised range > q) of ``methods`` means with ``freedom`` degrees of freedom, for each q."""
+    q_N = np.atleast_1d(np.asarray(q, dtype=np.float64))
+    if freedom >= NORMAL:
+        return 1.0 - _range_cdf(q_N, methods)
+    s_S, mass_S = _spread_nodes(freedom)
+    return np.asarray(np.clip(1.0 - _range_cdf(q_N[:, None] * s_S, methods) @ mass_S, 0.0, 1.0))
+
+
+@lru_cache(maxsize=4096)
+def quantile(alpha: float, methods: int, freedom: float) -> float:
+    """The q that the studentised range exceeds with probability ``alpha``."""
+    from scipy.optimize import brentq
+
+    def excess(q: float) -> float:
+        return float(tail(q, methods, freedom)[0]) - alpha
+
+    high = 8.0
+    while excess(high) > 0:
+        high *= 2
+    return float(brentq(excess, 0.0, high, xtol=1e-10))
+
+
+def tails(q_MM: Floats, methods: int, freedom_MM: Floats) -> Floats:
+    """`tail` with degrees of freedom of its own for each q."""
+    found = np.empty(q_MM.shape)
+    for freedom in np.unique(freedom_MM):
+        here = freedom_MM == freedom
+        found[here] = tail(q_MM[here], methods, float(freedom))
+    return found
+
+
+def quantiles(alpha: float, methods: int, freedom_MM: Floats) -> Floats:
+    """`quantile` for each degrees of freedom."""
+    found = np.empty(freedom_MM.shape)
+    for freedom in np.unique(freedom_MM):
+        found[freedom_MM == freedom] = quantile(alpha, methods, float(freedom))
+    return found

@@ -1,0 +1,180 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import f_oneway, tukey_hsd
+from statsmodels.stats.anova import AnovaRM
+
+from chembench.errors import ConfigError, DataError
+from chembench.statistics.comparison import compare
+from chembench.statistics.estimates import Key
+
+
+def seeds(*scores):
+    return {Key(0, 0, at): score for at, score in enumerate(scores)}
+
+
+def splits(*scores):
+    return {Key(0, at, 0): score for at, score in enumerate(scores)}
+
+
+def folds(*scores):
+    return {Key(0, 0, 0, at): score for at, score in enumerate(scores)}
+
+
+def checkpoints(*scores):
+    return {Key(at, 0, 0): score for at, score in enumerate(scores)}
+
+
+CLOSE = {"a": seeds(1.0, 1.2, 1.1), "b": seeds(1.4, 1.1, 1.3), "c": seeds(2.0, 2.2, 2.3)}
+
+
+def pair_of(found, first, second):
+    return next(pair for pair in found.pairs if (pair.first, pair.second) == (first, second))
+
+
+def test_seeds_of_one_checkpoint_are_compared_as_tukey_does():
+    own = [list(scores.values()) for scores in CLOSE.values()]
+    found, scipys = compare(CLOSE, better="lower"), tukey_hsd(*own)
+    assert found.omnibus_p == pytest.approx(f_oneway(*own).pvalue)
+    assert pair_of(found, "a", "c").p == pytest.approx(scipys.pvalue[0, 2], abs=1e-8)
+    low, high = scipys.confidence_interval().low[0, 2], scipys.confidence_interval().high[0, 2]
+    assert (pair_of(found, "a", "c").low, pair_of(found, "a", "c").high) == (pytest.approx(low), pytest.approx(high))
+    assert found.test == "one-way ANOVA over head seeds, Tukey-Kramer"
+
+
+def test_common_splits_are_taken_out_as_in_a_repeated_measures_anova():
+    rows = {"a": [1.0, 2.0, 3.1, 4.0], "b": [1.3, 2.2, 3.3, 4.4], "c": [1.1, 2.3, 3.0, 4.1]}
+    found = compare({name: splits(*own) for name, own in rows.items()}, better="lower")
+    table = pd.DataFrame([(n, at, s) for n, own in rows.items() for at, s in enumerate(own)], columns=["m", "b", "s"])
+    theirs = AnovaRM(table, "s", "b", within=["m"]).fit().anova_table
+    assert found.omnibus_p == pytest.approx(float(theirs["Pr > F"].iloc[0]))
+    assert found.test == "repeated-measures ANOVA over 4 splits, Tukey HSD"
+
+
+def test_the_better_mean_stands_first_whichever_way_is_better():
+    assert compare(CLOSE, better="lower").methods == ("a", "b", "c")
+    assert compare(CLOSE, better="higher").methods == ("c", "b", "a")
+    assert compare(CLOSE, better="higher").pairs[0].difference > 0
+
+
+def test_the_tie_group_is_the_best_and_all_that_are_not_shown_to_be_worse():
+    found = compare(CLOSE, better="lower")
+    assert found.tie_group == ("a", "b")
+    assert found.letters == {"a": "a", "b": "a", "c": "b"}
+    assert found.needed["c"] is None
+    assert found.needed["b"] > 0 and found.needed_axis == {"b": "head seed"}
+    assert sum(found.p_best.values()) == pytest.approx(1)
+
+
+def test_one_replicate_each_says_nothing_but_the_way_out():
+    found = compare({"a": seeds(1.0), "b": seeds(2.0)}, better="lower")
+    assert found.pairs[0].verdict == "undecided"
+    assert (found.pairs[0].low, found.pairs[0].p) == (None, None)
+    assert found.tie_group == ("a", "b") and found.p_best == {}
+    assert "add head seeds, splits or pre-training seeds" in found.notes[0]
+
+
+def test_a_method_with_one_replicate_beside_others_stays_undecided():
+    found = compare({"a": seeds(1.0, 1.1, 1.2), "b": seeds(1.5, 1.6, 1.4), "lone": seeds(9.0)}, better="lower")
+    assert pair_of(found, "a", "lone").verdict == "undecided"
+    assert pair_of(found, "a", "b").p == pytest.approx(tukey_hsd([1.0, 1.1, 1.2], [1.5, 1.6, 1.4]).pvalue[0, 1])
+    assert any("lone" in note for note in found.notes)
+
+
+def test_a_fixed_baseline_is_a_value_that_an_interval_is_held_against():
+    found = compare({"a": seeds(1.0, 1.1, 1.2), "forest": seeds(1.5)}, better="lower", fixed={"forest"})
+    from scipy.stats import ttest_1samp
+
+    theirs = ttest_1samp([1.0, 1.1, 1.2], 1.5)
+    assert found.pairs[0].p == pytest.approx(theirs.pvalue)
+    assert found.pairs[0].basis == "independent head seeds of one checkpoint against a fixed value"
+
+
+def test_two_fixed_values_differ_by_nothing_that_can_be_judged():
+    own = {"a": seeds(1.0, 1.1), "one": seeds(2.0), "two": seeds(2.5)}
+    found = compare(own, better="lower", fixed={"one", "two"})
+    assert pair_of(found, "one", "two").p is None
+    assert pair_of(found, "one", "two").verdict == "undecided"
+
+
+def test_seeds_of_one_checkpoint_do_not_stand_in_for_checkpoints():
+    near = {
+        name: {Key(p, 0, s): at + own + 0.001 * s for p, own in enumerate((-0.2, 0.0, 0.2)) for s in range(5)}
+        for name, at in (("a", 1.0), ("b", 1.15))
+    }
+    assert compare(near, better="lower").pairs[0].verdict == "undecided"
+    flat = [[score for _, score in sorted(own.items())] for own in near.values()]
+    assert f_oneway(*flat).pvalue < 0.05  # fifteen seeds taken as independent
+
+
+def test_overlapping_folds_widen_the_interval_as_nadeau_and_bengio_do():
+    own = {"a": folds(1.0, 1.2, 1.1, 1.3, 1.0), "b": folds(1.2, 1.3, 1.4, 1.4, 1.1)}
+    apart, lapped = compare(own, better="lower", overlap=0.0), compare(own, better="lower", overlap=0.25)
+    ratio = (lapped.pairs[0].high - lapped.pairs[0].low) / (apart.pairs[0].high - apart.pairs[0].low)
+    assert ratio == pytest.approx(math.sqrt((1 / 5 + 0.25) / (1 / 5)))
+
+
+def test_a_difference_within_the_region_is_equivalent():
+    near = {"a": seeds(1.0, 1.001, 1.002), "b": seeds(1.001, 1.002, 1.003)}
+    assert compare(near, better="lower").pairs[0].verdict == "undecided"
+    found = compare(near, better="lower", region=0.1).pairs[0]
+    assert (found.verdict, found.material) == ("equivalent", False)
+    far = compare({"a": seeds(1.0, 1.001, 1.002), "b": seeds(2.0, 2.1, 2.05)}, better="lower", region=0.1).pairs[0]
+    assert (far.verdict, far.material) == ("first", True)
+
+
+def test_methods_are_compared_on_the_splits_that_all_were_run_on():
+    found = compare({"a": splits(1.0, 2.0, 3.0), "b": splits(1.1, 2.3)}, better="lower")
+    assert found.pairs[0].difference == pytest.approx(-0.2)
+    assert any("2 of 3 splits" in note for note in found.notes)
+
+
+def test_ranks_are_compared_when_asked_for():
+    own = {"a": splits(1, 2, 3, 4, 5), "b": splits(2, 3, 4, 5, 6), "c": splits(9, 8, 7, 9, 8)}
+    found = compare(own, better="lower", test="rank")
+    from scipy.stats import friedmanchisquare
+
+    assert found.omnibus_p == pytest.approx(friedmanchisquare(*[list(x.values()) for x in own.values()]).pvalue)
+    assert found.test == "Friedman over 5 splits, Nemenyi"
+    assert pair_of(found, "a", "c").verdict == "first"
+
+
+@pytest.mark.parametrize(
+    ("scores", "options", "says"),
+    [
+        ({}, {}, "at least one method"),
+        ({"a": {}}, {}, "every method needs at least one score, 'a' has none"),
+        ({"a": seeds(1.0, math.nan)}, {}, "finite numbers, 'a' has nan at pretrain seed 0, split 0, head seed 1"),
+        ({"a": seeds(math.inf)}, {}, "finite numbers, 'a' has inf"),
+        ({"a": splits(1.0), "b": {Key(0, 1, 0): 1.0}}, {}, "a and b share no split"),
+    ],
+)
+def test_scores_that_cannot_be_compared_are_refused(scores, options, says):
+    with pytest.raises(DataError, match=says):
+        compare(scores, better="lower", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"better": "up"}, "better must be 'lower' or 'higher', got 'up'"),
+        ({"region": 0.0}, "region must be > 0"),
+        ({"alpha": 1.0}, "alpha must lie between 0 and 1"),
+        ({"overlap": -1.0}, "overlap is n_test / n_train"),
+        ({"test": "sign"}, "test must be 'means' or 'rank', got 'sign'"),
+        ({"fixed": {"forest"}}, "fixed names methods that are compared, got 'forest'; known: a, b, c"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options, says):
+    with pytest.raises(ConfigError, match=says):
+        compare(CLOSE, **{"better": "lower", **options})
+
+
+def test_order_of_rows_names_and_units_change_no_verdict():
+    draw = np.random.default_rng(3)
+    own = {f"m{k}": seeds(*draw.normal(k / 4, 0.3, 4).tolist()) for k in range(6)}
+    plain = compare(own, better="lower")
+    turned = compare({n: dict(reversed(list(s.items()))) for n, s in reversed(list(own.items()))}, better="lower")
+    assert turned == plain
