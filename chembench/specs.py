@@ -21,7 +21,7 @@ Kind = Literal["pretrain", "search", "rescore", "confirm", "baseline"]
 Status = Literal["finished", "pruned", "failed"]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
-CODE_SCHEMA = 1
+CODE_SCHEMA = 2
 """Raised when the same specification gives other digits than before; part of every uid."""
 
 

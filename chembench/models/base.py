@@ -29,10 +29,12 @@ class Backbone(nn.Module, ABC):
         hidden: length D of the vector.
         has_inner_dropout: false where the architecture knows no dropout of hidden states.
         lora_targets: last names of every linear layer of attention and feed-forward parts.
+        padding_cost: of a token of padding on a CPU, in real ones, under default pooling.
     """
 
     has_inner_dropout: ClassVar[bool] = True
     lora_targets: ClassVar[tuple[str, ...]]
+    padding_cost: ClassVar[float] = 1.0
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -72,6 +74,10 @@ class Backbone(nn.Module, ABC):
         """
         if ids_BT.device.type == "cpu":
             self.check(ids_BT, mask_BT)
+        return self.pooled(ids_BT, mask_BT)
+
+    def pooled(self, ids_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
+        """One vector a molecule, shape (B, D), of a batch that was looked at; a backbone may have a quicker way."""
         states_BTD = self.states(ids_BT, mask_BT)
         real_BT = torch.ones_like(ids_BT, dtype=torch.bool) if mask_BT is None else mask_BT
         if self.spec.pooling == "mean":
@@ -131,7 +137,16 @@ def causal_for_attention(ids_BT: Tensor) -> Tensor | None:
 class Architecture(Protocol):
     """What a row of `ARCHITECTURES` is: something that builds a backbone."""
 
+    padding_cost: float
+
     def build(self, spec: ModelSpec, dropout: float, attention_dropout: float) -> Backbone: ...
+
+
+def padding_cost(spec: ModelSpec, device: torch.device) -> float:
+    """What a token of padding costs where the model runs, in real ones."""
+    if device.type != "cpu" or spec.pooling != "default":
+        return 1.0
+    return cast(Architecture, ARCHITECTURES.load(spec.architecture)).padding_cost
 
 
 class PretrainingModel(nn.Module):

@@ -199,7 +199,8 @@ class _Fit:
         labels_NM = known_labels(spec, train.rows.labels_NM)
         scaling = Scaling.of(spec.task_kind, labels_NM)
         loss = task_loss(spec, labels_NM, device)
-        micro, candidates = MicroBatches(device, attempt.measured), Candidates.of(spec, inputs, device)
+        micro = MicroBatches.of(spec.model, device, attempt.measured)
+        candidates = Candidates.of(spec, inputs, device)
         parts = (inputs.split, train, valid, scaling, scaling.applied(labels_NM), loss)
         fit = cls(spec, micro, report, attempt, candidates, *parts)
         fit._scored(np.zeros(valid.rows.labels_NM.shape))  # an undefined objective is told before anything is trained

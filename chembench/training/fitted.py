@@ -153,7 +153,7 @@ class FittedModel:
             return np.empty((0, self.spec.targets))
         tokens = tokenise(smiles, self.tokenizer_folder, self.spec.model, self.spec.tokenizer)
         with threads_set(self.spec.threads):
-            source = source_of(self.model, tokens, self.spec.precision, MicroBatches(self.device))
+            source = source_of(self.model, tokens, self.spec.precision, MicroBatches.of(self.spec.model, self.device))
             return self.scaling.undone(all_outputs(source, self.spec.targets))
 
 

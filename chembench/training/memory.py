@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from chembench.data.batches import Packing, cut
 from chembench.errors import RunError
+from chembench.models.base import padding_cost
+from chembench.specs import ModelSpec
 from chembench.training.device import Device
 from chembench.training.hardware import is_out_of_memory
 
@@ -48,6 +50,14 @@ class MicroBatches:
         self.packing = device.packing
         self.halvings = 0
         self._measured = {} if measured is None else measured
+
+    @classmethod
+    def of(cls, model: ModelSpec, device: Device, measured: dict[str, Any] | None = None) -> MicroBatches:
+        """Those that suit a model on a device: where padding is cheap, fewer cuts pay."""
+        micro, packing = cls(device, measured), device.packing
+        cost = padding_cost(model, device.torch)
+        micro.packing = Packing(packing.token_budget, round(packing.pass_cost / cost))
+        return micro
 
     def run(
         self,

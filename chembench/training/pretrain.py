@@ -124,7 +124,7 @@ def pretrain(
         return _told(PretrainOutcome(there, True, 0), report)
     started = time.monotonic()
     with threads_set(spec.threads), memory_faults_told(), seeded(stable_seed("pretrain", spec.seed)):
-        run = _Run.begin(spec, inputs, MicroBatches(device, attempt.measured))
+        run = _Run.begin(spec, inputs, MicroBatches.of(spec.model, device, attempt.measured))
         state = attempt.newest(PretrainState, spec.digest)
         if state is not None:
             run.go_on_from(state)

@@ -37,10 +37,10 @@ BASELINE = BaselineSpec(
 GOLDEN = {
     "cell": (Cell(architecture="roberta", size="w64x2", molecules=1000), "c14c4fc8bb12"),
     "model": (MODEL, "24655bad775f"),
-    "pretrain": (PRETRAIN, "e6e39b392e13"),
+    "pretrain": (PRETRAIN, "31d756c5c13d"),
     "recipe": (RECIPE, "886442c67430"),
-    "trial": (TRIAL, "97bec79815c6"),
-    "baseline": (BASELINE, "cec169993dc1"),
+    "trial": (TRIAL, "c3c82da347e2"),
+    "baseline": (BASELINE, "dbca7d97bd00"),
 }
 
 

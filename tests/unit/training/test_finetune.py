@@ -8,6 +8,7 @@ from chembench.models.base import tensors_to_save
 from chembench.training.device import CPU
 from chembench.training.features import KEPT, KeptFeatures
 from chembench.training.finetune import finetune
+from chembench.training.memory import MicroBatches
 from chembench.training.pretrain import pretrain
 from chembench.training.source import Source, all_outputs, source_of
 from chembench.training.targets import Scaling, known_labels
@@ -129,7 +130,6 @@ def test_the_best_epoch_is_restored(world, regression):
     best = int(fit.metrics["best_epoch"])
     assert best < 6 and states[best - 1] == min(states)
     (valid, _) = fit.predictions
-    from chembench.training.memory import MicroBatches
     from chembench.training.tokenised import load_part
 
     part = load_part(inputs.split, spec.data, "valid", inputs.tokenizer, spec.model, spec.tokenizer)
@@ -329,10 +329,12 @@ def test_features_that_ran_out_of_memory_on_the_way_are_not_kept(world, regressi
 
     monkeypatch.setattr(Source, "all_features", fails_once)
     KEPT.clear()
-    finetune(world.trial_spec(recipe={"method": "linear_probe"}), regression[0], quiet)
+    spec = world.trial_spec(recipe={"method": "linear_probe"})
+    finetune(spec, regression[0], quiet)
     assert not faults
     # those of the validation rows were asked for in smaller micro-batches from the start
-    assert [(key.rows[-1], key.carried_out[-1] == CPU.packing) for key in KEPT._kept] == [("valid", False)]
+    usual = MicroBatches.of(spec.model, CPU).packing
+    assert [(key.rows[-1], key.carried_out[-1] == usual) for key in KEPT._kept] == [("valid", False)]
 
 
 def test_only_the_last_features_are_kept():
