@@ -121,6 +121,8 @@ def drive(settings: Drive, first: Callable[[Engine], object] | None = None) -> N
         with View(settings.show_progress) as view:
             _noted_again(settings, view.warn)
             _leave_boards(paths, view.warn)
+            if not paths.report.is_file():
+                _leave_report(paths, view.warn)
             if "merged" in state.header and not paths.sent.is_file():  # no driver ever sent it
                 _send_rest(settings, view)
         return
@@ -178,6 +180,7 @@ def _run(settings: Drive, engine: Engine, view: View, options: RunnerOptions) ->
         _leave_boards(paths, view.warn)
         raise
     _leave_boards(paths, view.warn)
+    _leave_report(paths, view.warn)
 
 
 def carry_out(settings: Drive, uid: str) -> Outcome:
@@ -261,6 +264,21 @@ def _leave_boards(paths: SweepPaths, warn: Say) -> None:
             f"warning: boards are written to {paths.leaderboards} and {paths.reports}, not all of them could be "
             f"({error}); mend that, then {shlex.join(['chembench', 'sync', str(as_written(paths.root))])}"
         )
+
+
+def _leave_report(paths: SweepPaths, warn: Say) -> None:
+    """Write the report of a finished sweep; whatever hinders that is said, and costs the sweep nothing."""
+    from chembench.report.page.write import report_sweep
+
+    state = read_state(paths)
+    if not state.finished:
+        return
+    try:
+        report_sweep(state, paths)
+    except Exception as error:  # noqa: BLE001 - all work is done and recorded; a drawing must not make it look failed
+        told = f"{type(error).__name__}: {error}"
+        again = shlex.join(["chembench", "report", str(as_written(paths.root))])
+        warn(f"warning: the report is written to {paths.report}, it could not be ({told}); mend that, then {again}")
 
 
 def write_boards(paths: SweepPaths) -> None:

@@ -91,6 +91,12 @@ class Sweep:
         state = self.begun()
         return {kind: board for kind, board in leaderboards(self.rows(), design_from_state(state)).items()}
 
+    def report(self, output: Path | None = None) -> list[Path]:
+        """Write ``report.html``, ``report.md`` and figures into ``output``; of a running sweep what there is."""
+        from chembench.report.page.write import report_sweep
+
+        return report_sweep(self.begun(), self.paths, output)
+
     def pretrain_board(self) -> PretrainBoard:
         """Validation loss per architecture, size and scale."""
         from chembench.report.pretrain_board import pretrain_board

@@ -361,6 +361,10 @@ class SweepPaths:
         return self.root / "leaderboards"
 
     @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
     def reports(self) -> Path:
         """Where boards are copied to, beside the folder that holds the sweeps."""
         return self.root.parent.parent / "reports" / self.root.name

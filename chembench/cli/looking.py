@@ -82,6 +82,23 @@ def leaderboard(sweep: str, out: Path, form: str) -> None:
 
 @click.command()
 @click.argument("sweep")
+@out_option
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to, and no other.")
+@click.option("--open", "shows", is_flag=True, help="Show the page in the browser.")
+def report(sweep: str, out: Path, output: Path | None, shows: bool) -> None:
+    """Write the report of SWEEP as one HTML page and as Markdown, with every figure as SVG and PNG."""
+    from chembench import api
+    from chembench.paths import as_written
+
+    written = api.open_sweep(sweep, out=out).report(output)
+    for file in written:
+        click.echo(as_written(file))
+    if shows:
+        click.launch(str(written[0]))
+
+
+@click.command()
+@click.argument("sweep")
 @click.argument("uid")
 @out_option
 @format_option("table", "json")
@@ -156,4 +173,4 @@ def _predictor(sweep: str | None, task: str | None, model: Path | None, out: Pat
     return api.open_sweep(sweep, out=out).predictor(task=task)
 
 
-VERBS = (spaces, plan, status, leaderboard, show, predict)
+VERBS = (spaces, plan, status, leaderboard, report, show, predict)

@@ -46,9 +46,13 @@ def test_a_sweep_ends_as_it_would_have(swept, monkeypatch, raised):
         assert error is raised
     else:
         assert raised is None
-    (line,) = warned
+    line, *more = warned
     assert line.startswith(TOLD.format(paths)) and line.endswith(f"mend that, then chembench sync {paths.root}")
     assert (paths.leaderboards / "rows.csv").is_file()
+    assert [text.startswith(f"warning: the report is written to {paths.report}") for text in more] == [True][
+        : not raised
+    ]
+    assert paths.report.is_file() == (not raised)
 
 
 def test_a_finished_sweep_that_is_resumed_ends_well(swept, tmp_path, capsys):

@@ -51,6 +51,7 @@ OPTIONS = {
     "rerun": {"--check", "--out", "-f", "--format"},
     "status": {"--out", "-f", "--format"},
     "leaderboard": {"--out", "-f", "--format"},
+    "report": {"--out", "--output", "--open"},
     "show": {"--out", "-f", "--format"},
     "predict": {"--task", "--model", "--input", "--smiles-column", "--output", "--out"},
     "ui": {"--out", "--tracking-uri", "--port"},

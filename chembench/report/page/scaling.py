@@ -1,0 +1,126 @@
+"""How scores and losses change with parameters, molecules and compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from chembench.report.leaderboard import Entry, TaskSection
+from chembench.report.page.blocks import Block, Figure, Heading, Section, absent, paragraph
+from chembench.report.page.plots import LinesPlot, Panel, Series
+from chembench.report.page.source import Source, file_part, metric_title
+from chembench.report.pretrain_board import PretrainEntry
+
+T = TypeVar("T", Entry, PretrainEntry)
+AXES = (("molecules", "pre-training molecules"), ("parameters", "parameters"))
+
+
+def scaling(source: Source) -> Section:
+    """One figure for the losses of pre-training, one per task for scores."""
+    blocks: list[Block] = [Heading(text="Pre-training loss")]
+    blocks.append(_losses(source) or absent(_few("pre-trainings")))
+    for section in source.sections:
+        blocks += [Heading(text=section.task), _scores(section) or absent(_few(f"complete cells on {section.task}"))]
+    if any(isinstance(block, Figure) for block in blocks):
+        blocks.insert(0, paragraph("Lines join what differs in the axis alone; bars are 95 % intervals."))
+    return Section(name="scaling", title="Scaling", blocks=tuple(blocks))
+
+
+def _few(what: str) -> str:
+    return f"There are no two {what} that differ in molecules or in parameters alone, so nothing scales."
+
+
+def _losses(source: Source) -> Figure | None:
+    entries = [entry for entry in source.pretraining.entries if entry.architecture and entry.size]
+    panels = [panel for name, title in AXES if (panel := _loss_panel(entries, name, title)) is not None]
+    if not panels:
+        return None
+    return Figure(
+        name="scaling-loss",
+        caption="Validation loss of pre-training against molecules and parameters, both axes logarithmic.",
+        plot=LinesPlot(
+            panels=tuple(panels), x_label="", y_label="validation loss", log_x=True, log_y=True, share_y=False
+        ),
+    )
+
+
+def _loss_panel(entries: Sequence[PretrainEntry], axis: str, title: str) -> Panel | None:
+    def label(entry: PretrainEntry) -> str:
+        fixed = entry.size if axis == "molecules" else f"{entry.molecules:,}"
+        return " ".join([f"{entry.architecture} {fixed}", *(str(value) for _, value in sorted(entry.settings.items()))])
+
+    series = []
+    for look, (name, ladder) in enumerate(_ladders(entries, axis, label)):
+        series.append(
+            Series(
+                label=name,
+                x=tuple(float(getattr(entry, axis)) for entry in ladder),
+                y=tuple(entry.loss.mean for entry in ladder),
+                low=_bounds([entry.loss.low for entry in ladder]),
+                high=_bounds([entry.loss.high for entry in ladder]),
+                look=look,
+            )
+        )
+    return Panel(title=f"loss against {title}", series=tuple(series), x_label=title) if series else None
+
+
+def _bounds(values: Sequence[float | None]) -> tuple[float, ...]:
+    """Ends of intervals; none at all where one of them has none."""
+    known = [value for value in values if value is not None]
+    return tuple(known) if len(known) == len(values) else ()
+
+
+def _ladders(entries: Sequence[T], axis: str, label: Callable[[T], str]) -> list[tuple[str, list[T]]]:
+    """Entries of one label in the order of the axis; two different places at least."""
+    groups: dict[str, list[T]] = {}
+    for entry in entries:
+        if getattr(entry, axis):
+            groups.setdefault(label(entry), []).append(entry)
+    whole = [(name, sorted(group, key=lambda entry: getattr(entry, axis))) for name, group in sorted(groups.items())]
+    return [(name, group) for name, group in whole if len({getattr(entry, axis) for entry in group}) > 1]
+
+
+def _scores(section: TaskSection) -> Figure | None:
+    cells = [entry for entry in section.entries if entry.group == "cell"]
+    scratch = {_base(entry): entry for entry in section.entries if entry.group == "from scratch"}
+    panels = []
+    for axis, title in AXES:
+        series: list[Series] = []
+        for look, (name, ladder) in enumerate(_ladders(cells, axis, partial(_label, axis))):
+            at = tuple(float(getattr(entry, axis)) for entry in ladder)
+            series.append(
+                Series(
+                    label=name,
+                    x=at,
+                    y=tuple(entry.score.mean for entry in ladder),
+                    low=_bounds([entry.score.low for entry in ladder]),
+                    high=_bounds([entry.score.high for entry in ladder]),
+                    look=look,
+                )
+            )
+            twin = scratch.get(_base(ladder[0])) if axis == "molecules" else None
+            if twin is not None:
+                level = (twin.score.mean, twin.score.mean)
+                series.append(Series(label="", x=(at[0], at[-1]), y=level, look=look, style="dashed"))
+        if series:
+            panels.append(Panel(title=f"against {title}", series=tuple(series), x_label=title))
+    if not panels:
+        return None
+    return Figure(
+        name=f"scaling-{file_part(section.task)}",
+        caption=f"Test {metric_title(section)} on {section.task} ({section.better} is better) against molecules and "
+        "parameters. Dashed: the same model from scratch.",
+        plot=LinesPlot(
+            panels=tuple(panels), x_label="", y_label=f"test {metric_title(section)}", log_x=True, share_y=False
+        ),
+    )
+
+
+def _base(entry: Entry) -> tuple[str | None, str | None, str]:
+    return (entry.architecture, entry.size, entry.method.partition("+")[2])
+
+
+def _label(axis: str, entry: Entry) -> str:
+    fixed = entry.size if axis == "molecules" else f"{entry.molecules:,}"
+    return " ".join(filter(None, (f"{entry.architecture} {fixed}", entry.method.partition("+")[2])))
