@@ -5,6 +5,7 @@ They are given the same rows, tokenizer, checkpoint, ranges, trials, epochs and 
 keeps a ledger and predictions, sends everything to MLflow, trains the chosen recipe anew and opens its test, within
 its time.
 The task is delaney where its file lies in CHEMBENCH_DATA_DIR, otherwise the one that comes with RDKit.
+A second table tells what a probe of the same frozen checkpoint costs in a process that has seen it before.
 """
 
 from __future__ import annotations
@@ -12,19 +13,22 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from processes import Command, carried_out
 from tables import machine, publish, table
 from trainer_sweep import SEARCHED
 
-from chembench.paths import SweepPaths
+from chembench.paths import SweepPaths, read_json
+from chembench.specs import Work
 from chembench.sweep.ledger import read_state
+from chembench.trial import run_item
 
 EPOCHS = 5
 SPACE = """
@@ -74,6 +78,7 @@ class Ended:
     """One search, carried out."""
 
     seconds: float
+    cpu_seconds: float
     objectives: list[float]
     """Best epoch of each trial: root mean square error on validation in standard deviations."""
     epochs: list[int]
@@ -87,15 +92,15 @@ class Place:
     task: str
     slots: int
 
-    def sweep(self, name: str, trials: int) -> SweepPaths:
+    def sweep(self, name: str, trials: int) -> tuple[SweepPaths, Command]:
         """One sweep of so many trials, with the command."""
         file = self.root / f"{name}.toml"
         rate, dropout = SEARCHED["learning_rate"], SEARCHED["dropout"]
         file.write_text(SPACE.format(task=self.task, trials=trials, epochs=EPOCHS, rate=rate, dropout=dropout))
         command = [sys.executable, "-c", "from chembench.cli import main; main()", "sweep", "--space", str(file)]
         command += ["--name", name, "--out", str(self.root / name / "sweeps"), "--cache-dir", str(self.root / "cache")]
-        subprocess.run([*command, "--max-concurrent", str(self.slots), "--quiet"], check=True, stdout=sys.stderr)
-        return SweepPaths(self.root / name / "sweeps" / name)
+        done = carried_out([*command, "--max-concurrent", str(self.slots), "--quiet"])
+        return SweepPaths(self.root / name / "sweeps" / name), done
 
 
 def task_here() -> str:
@@ -111,20 +116,46 @@ def trial_file(paths: SweepPaths) -> Path:
 
 
 def by_chembench(place: Place, name: str, trials: int) -> Ended:
-    started = time.perf_counter()
-    paths = place.sweep(name, trials)
-    seconds = time.perf_counter() - started
+    paths, done = place.sweep(name, trials)
     outcomes = [item.outcome for item in read_state(paths).items.values() if item.kind == "search"]
     metrics = [outcome.metrics for outcome in outcomes if outcome is not None and outcome.status == "finished"]
-    return Ended(seconds, [one["objective"] for one in metrics], [int(one["epochs"]) for one in metrics])
+    objectives, epochs = [one["objective"] for one in metrics], [int(one["epochs"]) for one in metrics]
+    return Ended(done.seconds, done.cpu_seconds, objectives, epochs)
 
 
 def by_tune(work: Path, trials: int, slots: int, options: tuple[str, ...]) -> Ended:
-    started = time.perf_counter()
     command = [sys.executable, str(OTHER_SIDE), "--work", str(work), "--trials", str(trials), "--slots", str(slots)]
-    done = subprocess.run([*command, *options], check=True, stdout=subprocess.PIPE, text=True)
-    seconds = time.perf_counter() - started
-    return Ended(seconds, **json.loads(done.stdout.splitlines()[-1]))
+    done = carried_out([*command, *options])
+    return Ended(done.seconds, done.cpu_seconds, **json.loads(done.output.splitlines()[-1]))
+
+
+def probes(work: Path, count: int) -> Mapping[str, list[float]]:
+    """Seconds and CPU seconds of probes of different learning rates, one after the other in this process."""
+    found: dict[str, list[float]] = {"seconds": [], "cpu_seconds": []}
+    whole = Work.model_validate(read_json(work))
+    for number in range(count):
+        recipe = {"method": "linear_probe", "learning_rate": 1e-3 * (number + 1)}
+        spec = whole.spec.model_copy(update={"finetune": whole.spec.finetune.model_copy(update=recipe)})
+        folder = work.parents[2] / "probes" / str(number) / "1"
+        one = whole.model_copy(update={"spec": spec, "uid": spec.digest, "folder": str(folder)})
+        started, cpu = time.perf_counter(), time.process_time()
+        outcome = run_item(one)
+        found["seconds"].append(time.perf_counter() - started)
+        found["cpu_seconds"].append(time.process_time() - cpu)
+        if outcome.metrics.get("epochs") != EPOCHS:
+            raise click.ClickException(f"a probe must carry out {EPOCHS} epochs: {outcome.message or outcome.metrics}")
+    return found
+
+
+def probe_rows(found: Mapping[str, list[float]]) -> str:
+    """The first, which imports torch and computes the features, and the median of those that follow."""
+    lines = []
+    for name, pick in (
+        ("first of its process", lambda all_: all_[0]),
+        ("each after it", lambda all_: statistics.median(all_[1:])),
+    ):
+        lines.append([name, *(f"{pick(found[key]):.2f}" for key in ("seconds", "cpu_seconds"))])
+    return table(["linear probe", "s", "CPU s"], lines)
 
 
 def measure(trials: int, rounds: int, slots: int, root: Path) -> str:
@@ -134,20 +165,23 @@ def measure(trials: int, rounds: int, slots: int, root: Path) -> str:
         ClickException: if a way did not carry out all trials and all their epochs.
     """
     place = Place(root, task_here(), slots)
-    first = place.sweep("first", 1)  # data, splits and the checkpoint, which are not measured
+    first, _ = place.sweep("first", 1)  # data, splits and the checkpoint, which are not measured
     found: dict[str, list[Ended]] = {way: [] for way in (OURS, *OTHERS)}
     for number in range(rounds):
         found[OURS].append(by_chembench(place, f"round{number}", trials))
         for way, options in OTHERS.items():
             found[way].append(by_tune(trial_file(first), trials, slots, options))
         for way, runs in found.items():
-            click.echo(f"{way}: {runs[-1].seconds:.0f} s", err=True)
+            click.echo(f"{way}: {runs[-1].seconds:.0f} s, {runs[-1].cpu_seconds:.0f} CPU s", err=True)
             if runs[-1].epochs != [EPOCHS] * trials:
                 raise click.ClickException(f"{way} must carry out {trials} x {EPOCHS} epochs, got {runs[-1].epochs}")
     task = place.task if place.task == "delaney" else f"{place.task} (delaney-processed.csv is not here)"
     return (
         f"{trials} trials of {EPOCHS} epochs on {task}, full fine-tuning of one RoBERTa w64x2, {slots} processes, "
-        f"{rounds} rounds in turn, wall time from start to end of the command.\n\n{rows(found)}\n"
+        f"{rounds} rounds in turn; wall time from start to end of the command, and CPU time of all its processes. "
+        f"Scores: root mean square error on validation in standard deviations, lower is better.\n\n{rows(found)}\n"
+        f"Probes of the frozen checkpoint, {EPOCHS} epochs too, one after the other in one process:\n\n"
+        f"{probe_rows(probes(trial_file(first), 12))}\n"
         f"{machine(first.environment, ('ray', 'optuna', 'torch', 'transformers'))}"
     )
 
@@ -157,12 +191,15 @@ def rows(found: dict[str, list[Ended]]) -> str:
     lines = []
     for way, runs in found.items():
         seconds = [run.seconds for run in runs]
+        cpu = [run.cpu_seconds for run in runs]
         ratios = [run.seconds / own.seconds for own, run in zip(found[OURS], runs, strict=True)]
+        cpu_ratios = [run.cpu_seconds / own.cpu_seconds for own, run in zip(found[OURS], runs, strict=True)]
         best = statistics.median(min(run.objectives) for run in runs)
         middle = statistics.median(statistics.median(run.objectives) for run in runs)
         line = [way, f"{statistics.median(seconds):.0f}", f"{statistics.median(ratios):.2f}"]
+        line += [f"{statistics.median(cpu):.0f}", f"{statistics.median(cpu_ratios):.2f}"]
         lines.append([*line, f"{best:.4f}", f"{middle:.4f}"])
-    return table(["way", "s", "times as long", "best score", "median score"], lines)
+    return table(["way", "s", "times as long", "CPU s", "times as much", "best score", "median score"], lines)
 
 
 @click.command(help=__doc__)
