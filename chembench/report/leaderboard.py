@@ -16,12 +16,12 @@ from chembench.report.lines import group_of, recipe_text, scope_of, why_incomple
 from chembench.report.rows import ResultRow, State
 from chembench.report.spent import Spent, spent_on
 from chembench.specs import Cell, TaskKind
+from chembench.statistics.against import difference
 from chembench.statistics.estimates import (
     Difference,
     Estimate,
     Key,
     Value,
-    difference,
     estimate_crossed,
     mean,
     what_varies,

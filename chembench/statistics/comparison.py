@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from chembench.errors import ConfigError
 from chembench.statistics.chances import chances, drawn_means
-from chembench.statistics.estimates import Value
+from chembench.statistics.estimates import OVERLAP, Value
 from chembench.statistics.letters import letters
 from chembench.statistics.power import Design, replicates_needed
 from chembench.statistics.ranks import Tested, by_ranks
@@ -30,8 +31,6 @@ Verdict = Literal["first", "second", "equivalent", "undecided"]
 Test = Literal["means", "rank"]
 
 ALPHA = 0.05
-OVERLAP = 0.25
-"""n_test / n_train of five outer folds."""
 
 
 class Pair(Value):
@@ -294,7 +293,8 @@ def _needed(pair: Pair, place: Mapping[str, int], inner: Table, found: Spread, a
         return None
     i, j = place[pair.first], place[pair.second]
     wider = math.sqrt(found.variance_MM[i, j] / found.pooled_MM[i, j]) if found.pooled_MM[i, j] > 0 else 1.0
-    design = design_of(inner, found, alpha)
+    is_against_fixed = inner.methods[i].is_fixed != inner.methods[j].is_fixed
+    design = replace(design_of(inner, found, alpha), against_fixed=is_against_fixed)
     return replicates_needed(design, pair.difference / wider, inner.block_axis)
 
 

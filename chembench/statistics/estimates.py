@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict
 
 CONFIDENCE = 0.95
 
-Basis = Literal["paired by split", "paired by seed", "means"]
+Basis = Literal["paired by outer test set", "paired by split", "paired by seed", "means"]
+OVERLAP = 0.25
+"""n_test / n_train of five outer folds: what their overlapping training sets add to 1 / folds in a variance."""
 
 
 class Value(BaseModel):
@@ -31,6 +33,9 @@ class Key(NamedTuple):
     head_seed: int
     outer: int = 0
     """Which outer test set: 0 is the named split's own."""
+
+
+OUTER = Key._fields.index("outer")
 
 
 class Estimate(Value):
@@ -77,27 +82,36 @@ def _interval(centre: float, spread: float, freedom: float, n: int) -> Estimate:
     return Estimate(mean=centre, low=centre - half, high=centre + half, n=n)
 
 
-def estimate_crossed(scores: Mapping[Key, float]) -> Estimate:
+def estimate_crossed(scores: Mapping[Key, float], overlap: float = OVERLAP) -> Estimate:
     """Mean of crossed replicates with a 95 % t interval that counts the variance of each axis.
 
     Scores of one checkpoint rise and fall together: of 3 checkpoints x 5 seeds, the interval of 15 independent
     replicates covers the truth half of the time if checkpoints differ more than seeds. So the variance of the mean is
     that of the crossed random model - the mean squares of the axes, the rest counted once - with Satterthwaite's
-    degrees of freedom, and never smaller than that of independent replicates. On one axis it is `estimate`.
+    degrees of freedom, and never smaller than that of independent replicates. On one axis it is `estimate`, but for
+    outer test sets: their training sets overlap, so that their mean varies more than that of independent ones.
 
-    Reference:
+    Args:
+        scores: one method's replicates.
+        overlap: n_test / n_train of the outer test sets.
+
+    References:
         Satterthwaite, Biometrics Bull. 1946, 2, 110. doi:10.2307/3002019
+        Nadeau & Bengio, Mach. Learn. 2003, 52, 239. doi:10.1023/A:1024068626366
     """
     values = [score for _, score in sorted(scores.items())]
     plain, n = estimate(values), len(values)
     axes = [axis for axis in range(len(Key._fields)) if len({key[axis] for key in scores}) > 1]
     rest_freedom = n - 1 - sum(len({key[axis] for key in scores}) - 1 for axis in axes)
-    if len(axes) < 2 or rest_freedom < 1:
-        return plain
-    squares = [_squares(axis, scores, plain.mean) for axis in axes]
+    wider = {axis: 1 + overlap * len({key[axis] for key in scores}) if axis == OUTER else 1.0 for axis in axes}
     total = math.fsum((value - plain.mean) ** 2 for value in values)
+    if len(axes) < 2 or rest_freedom < 1:
+        most = max(wider.values(), default=1.0)
+        return _interval(plain.mean, math.sqrt(most * total / (n - 1)), n - 1, n) if most > 1 else plain
+    squares = [_squares(axis, scores, plain.mean) for axis in axes]
     rest = max(0.0, total - math.fsum(sum_ for sum_, _ in squares)) / rest_freedom
-    terms = [(sum_ / freedom, freedom) for sum_, freedom in squares] + [((1 - len(axes)) * rest, rest_freedom)]
+    terms = [(wider[axis] * sum_ / freedom, freedom) for axis, (sum_, freedom) in zip(axes, squares, strict=True)]
+    terms.append(((1 - len(axes)) * rest, rest_freedom))
     variance = math.fsum(square for square, _ in terms)
     if variance <= total / (n - 1):
         return plain
@@ -109,41 +123,11 @@ def estimate_crossed(scores: Mapping[Key, float]) -> Estimate:
 def _squares(axis: int, scores: Mapping[Key, float], centre: float) -> tuple[float, int]:
     """Sum of squares between the levels of an axis, and its degrees of freedom."""
     counts = Counter(key[axis] for key in scores)
-    means = _means_by(axis, scores)
+    means = means_by(axis, scores)
     return math.fsum(counts[level] * (means[level] - centre) ** 2 for level in counts), len(counts) - 1
 
 
-def difference(scores: Mapping[Key, float], forest: Mapping[Key, float]) -> Difference | None:
-    """A method against the forest on the method's splits: paired by split, else by seed, else of the two means.
-
-    Pairs need at least two splits (or, on one split, two seeds) that both were run on; each side is averaged over
-    its other replicates first, but for the method's checkpoints: how much these differ is part of the interval. Seeds
-    of two methods have nothing in common but the index, so that pairing by seed gives the difference of means, with an
-    interval.
-
-    Returns:
-        None if the forest was not run on a split of the method.
-    """
-    splits = {key.split for key in scores}
-    forest = {key: score for key, score in forest.items() if key.split in splits}
-    if {key.split for key in forest} != splits:
-        return None
-    basis: Basis = "paired by split" if len(splits) > 1 else "paired by seed"
-    axis = 1 if len(splits) > 1 else 2
-    other = _means_by(axis, forest)
-    checkpoints = sorted({key.pretrain_seed for key in scores})
-    own = {
-        Key(checkpoint, 0, 0)._replace(**{Key._fields[axis]: index}): value
-        for checkpoint in checkpoints
-        for index, value in _means_by(axis, {k: v for k, v in scores.items() if k.pretrain_seed == checkpoint}).items()
-    }
-    if len(own) > 1 and {key[axis] for key in own} <= set(other):
-        pairs = estimate_crossed({key: value - other[key[axis]] for key, value in own.items()})
-        return Difference(value=pairs.mean, low=pairs.low, high=pairs.high, n=pairs.n, basis=basis)
-    return Difference(value=mean(scores.values()) - mean(forest.values()), n=1, basis="means")
-
-
-def _means_by(axis: int, scores: Mapping[Key, float]) -> dict[int, float]:
+def means_by(axis: int, scores: Mapping[Key, float]) -> dict[int, float]:
     groups: dict[int, list[float]] = {}
     for key, score in scores.items():
         groups.setdefault(key[axis], []).append(score)
@@ -159,5 +143,5 @@ def what_varies(keys: Iterable[Key], first: str = "pre-training seed", last: str
         last: what the last index stands for (a baseline has a seed, but no head).
     """
     kept = list(keys)
-    names = ((0, first), (2, last), (1, "split"))
+    names = ((0, first), (2, last), (1, "split"), (OUTER, "outer test set"))
     return " x ".join(name for axis, name in names if len({key[axis] for key in kept}) > 1) or "-"

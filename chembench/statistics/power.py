@@ -7,23 +7,22 @@ variance, and the guard that a pair's own variance counts where it is larger.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from chembench.config import stable_seed
 from chembench.errors import ConfigError
-from chembench.statistics.spread import guarded, satterthwaite
-from chembench.statistics.studentized import NORMAL, quantile
+from chembench.statistics.studentized import quantiles
 
 Floats = npt.NDArray[np.float64]
 
 POWER = 0.8
 MOST = 1000
 """Further replicates beyond which a difference counts as not to be had."""
-_NODES = 24
+DRAWS = 400
 AXIS_NAMES = {
     "pretrain_seed": "pre-training seed",
     "head_seed": "head seed",
@@ -51,6 +50,8 @@ class Design:
     run: float = 0.0
     overlap: float = 0.0
     alpha: float = 0.05
+    against_fixed: bool = False
+    """Whether the second of the pair is a fixed value."""
 
     def __post_init__(self) -> None:
         if self.methods < 2 or min(self.pretrain_seeds, self.head_seeds, self.blocks) < 1:
@@ -69,67 +70,13 @@ class Design:
         return max(self.pretrain_seeds, self.head_seeds, self.blocks) > 1
 
 
-def variance_of_difference(design: Design) -> tuple[float, float, float]:
-    """Variance of the difference of two means with its degrees of freedom, pooled and of one pair alone."""
-    p, h, b, k = design.pretrain_seeds, design.head_seeds, design.blocks, design.methods
-    run = design.run / (p * h * b)
-    pooled, alone = [], []
-    total, varied = 0.0, 0
-    for n, value in ((p, design.pretrain_seed), (h, design.head_seed)):
-        if n > 1:
-            part = 2 * (value / n + run)
-            total, varied = total + part, varied + 1
-            pooled.append((part, k * (n - 1)))
-            alone.append((part, 2 * (n - 1)))
-    if b > 1:
-        part = 2 * (design.block + design.run / (p * h)) * (1 / b + design.overlap)
-        total, varied = total + part, varied + 1
-        pooled.append((part, (k - 1) * (b - 1)))
-        alone.append((part, b - 1))
-    rest = p * h * b - 1 - sum(n - 1 for n in (p, h, b))
-    if varied > 1 and rest > 0:
-        part = (1 - varied) * 2 * run
-        total += part
-        pooled.append((part, k * rest))
-    return total, satterthwaite(total, pooled), satterthwaite(total, alone)
-
-
-@lru_cache(maxsize=1024)
-def _spreads(freedom: float) -> Floats:
-    """Equally likely values of chi2 / freedom."""
-    from scipy.stats import chi2
-
-    return np.asarray(chi2.ppf((np.arange(_NODES) + 0.5) / _NODES, freedom) / freedom)
-
-
-def _coarse(freedom: float) -> float:
-    """Few values, so that they are reckoned once; power does not show the difference."""
-    if freedom < 10:
-        return max(1.0, round(freedom, 1))
-    return min(float(f"{freedom:.2g}"), NORMAL)
-
-
-def power_of(shift: float, methods: int, freedom: float, own_freedom: float, alpha: float) -> float:
-    """Probability that a pair is separated.
-
-    Args:
-        shift: the true difference in units of its standard error.
-        methods: on the board.
-        freedom: degrees of freedom of the pooled variance.
-        own_freedom: of the pair's own variance.
-        alpha: family-wise level.
-    """
-    from scipy.special import ndtr
-
-    coarse, own_coarse = _coarse(freedom), _coarse(own_freedom)
-    pooled = _spreads(coarse)
-    if methods == 2:
-        bound = quantile(alpha, methods, coarse) / math.sqrt(2) * np.sqrt(pooled)
-    else:
-        own = _spreads(own_coarse)
-        critical = [quantile(alpha, methods, guarded(float(ratio), coarse, own_coarse)) for ratio in own]
-        bound = np.array(critical) / math.sqrt(2) * np.sqrt(np.maximum(pooled[:, None], own))
-    return float(np.mean(ndtr(shift - bound) + ndtr(-shift - bound)))
+def variance_of_difference(design: Design) -> float:
+    """Variance of the difference of two means."""
+    d, runs = design, design.pretrain_seeds * design.head_seeds * design.blocks
+    own = sum(value / n for n, value in ((d.pretrain_seeds, d.pretrain_seed), (d.head_seeds, d.head_seed)) if n > 1)
+    block = design.block * (1 / design.blocks + design.overlap) if design.blocks > 1 else 0.0
+    sides = 1 if design.against_fixed else 2
+    return sides * (own + design.run / runs) + 2 * block
 
 
 def power(design: Design, difference: float) -> float:
@@ -138,30 +85,120 @@ def power(design: Design, difference: float) -> float:
     Raises:
         ConfigError: if nothing is replicated.
     """
+    variance = variance_of_difference(_replicated(design))
+    if variance <= 0:
+        return 1.0 if difference else 0.0
+    return _power(abs(difference) / math.sqrt(variance), _bounds(design) / math.sqrt(variance))
+
+
+def _replicated(design: Design) -> Design:
     if not design.is_replicated:
         raise ConfigError(
             "power needs replicates, got one of each method; add head seeds, splits or pre-training seeds"
         )
-    variance, freedom, own_freedom = variance_of_difference(design)
-    if variance <= 0:
-        return 1.0 if difference else 0.0
-    shift = abs(difference) / math.sqrt(variance)
-    return power_of(shift, design.methods, freedom, own_freedom, design.alpha)
+    return design
 
 
+def _power(shift: float, bound_D: Floats) -> float:
+    from scipy.special import ndtr
+
+    return float(np.mean(ndtr(shift - bound_D) + ndtr(-shift - bound_D)))
+
+
+@lru_cache(maxsize=4096)
 def detectable_difference(design: Design, wanted: float = POWER) -> float:
-    """The smallest true difference that is shown with this power, in the metric's unit."""
+    """The smallest true difference that is shown with this power, in the metric's unit.
+
+    Raises:
+        ConfigError: if nothing is replicated, or the power is none.
+    """
     from scipy.optimize import brentq
 
     if not 0 < wanted < 1:
         raise ConfigError(f"power must lie between 0 and 1, got {wanted}; 0.8 is usual")
-    if power(design, 1.0) >= 1 and variance_of_difference(design)[0] <= 0:
+    unit = math.sqrt(variance_of_difference(_replicated(design)))
+    if unit <= 0:
         return 0.0
-    unit = math.sqrt(variance_of_difference(design)[0])
-    high = 4.0
-    while power(design, high * unit) < wanted:
+    bound_D, high = _bounds(design) / unit, 4.0
+    while _power(high, bound_D) < wanted:
         high *= 2
-    return unit * float(brentq(lambda shift: power(design, shift * unit) - wanted, 0.0, high, xtol=1e-6))
+    return unit * float(brentq(lambda shift: _power(shift, bound_D) - wanted, 0.0, high, xtol=1e-4))
+
+
+def _bounds(design: Design) -> Floats:
+    """Half widths of the interval of one pair over boards that differ by chance, from drawn mean squares."""
+    d, k = design, design.methods
+    draw = _Draws()
+    runs, has_blocks = d.pretrain_seeds * d.head_seeds * d.blocks, d.blocks > 1
+    axes = [(n, v) for n, v in ((d.pretrain_seeds, d.pretrain_seed), (d.head_seeds, d.head_seed)) if n > 1]
+    left = runs - 1 - sum(n - 1 for n in (d.pretrain_seeds, d.head_seeds, d.blocks))
+    varied, sides, moving = len(axes) + has_blocks, 1 if d.against_fixed else 2, k - d.against_fixed
+    parts = [draw.squares(v / n + d.run / runs, n - 1, sides, moving) for n, v in axes]
+    taken = draw.squares(d.run / runs, left, sides, moving) if axes and varied > 1 and left > 0 else None
+    terms = [(sides * pooled, moving * (n - 1)) for (_, pooled), (n, _) in zip(parts, axes, strict=True)]
+    if taken is not None:
+        terms.append(((1 - varied) * sides * taken[1], moving * left))
+    alone_SD = _sum([own for own, _ in parts], None if taken is None else taken[0], varied, has_blocks)
+    pooled_D = _sum([p for _, p in parts], None if taken is None else taken[1], varied, has_blocks)
+    own_D, all_D = np.zeros(DRAWS) + np.sum(alone_SD, axis=0), sides * (np.zeros(DRAWS) + pooled_D)
+    if has_blocks:
+        block = (d.block + d.run / (d.pretrain_seeds * d.head_seeds)) * (1 / d.blocks + d.overlap)
+        alone, pooled = draw.blocks(2 * block, d.blocks - 1, k)
+        own_D, all_D = own_D + alone, all_D + pooled
+        terms.append((pooled, (k - 1) * (d.blocks - 1)))
+    freedom_D = _freedom(all_D, terms)
+    fewest = [sides * (n - 1) for n, _ in axes]
+    own_freedom = min([d.blocks - 1] * has_blocks + fewest)
+    ratio_D = np.maximum(1.0, own_D / np.maximum(all_D, 1e-300))
+    freedom_D = ratio_D**2 / (1 / freedom_D + (ratio_D - 1) ** 2 / own_freedom)
+    return np.asarray(quantiles(d.alpha, k, freedom_D) / math.sqrt(2) * np.sqrt(np.maximum(own_D, all_D)))
+
+
+def _sum(parts: list[Floats], taken: Floats | None, varied: int, has_blocks: bool) -> Floats:
+    """Variance of one mean by its own axes, as `spread` adds it up."""
+    if not parts:
+        return np.zeros((1, DRAWS))
+    total = sum(parts) + ((1 - varied) * taken if taken is not None else 0.0)
+    return np.asarray(np.maximum(total, 0.0 if has_blocks else np.max(parts, axis=0)))
+
+
+def _freedom(total_D: Floats, terms: list[tuple[Floats, int]]) -> Floats:
+    squares_D = sum(value_D**2 / freedom for value_D, freedom in terms)
+    fewest = min(freedom for value_D, freedom in terms if float(value_D.min()) >= 0)
+    return np.asarray(np.clip(total_D**2 / np.maximum(squares_D, 1e-300), fewest, sum(df for _, df in terms)))
+
+
+class _Draws:
+    """Mean squares as chance deals them: the same normal values each time, so that more replicates never seem worse."""
+
+    def __init__(self) -> None:
+        self._normal_ND = _normal_values()
+        self._used = 0
+
+    def chi(self, freedom: int) -> Floats:
+        """Draws of chi2 / freedom, after Wilson and Hilferty; none vary without a degree of freedom."""
+        self._used += 1
+        if freedom < 1:
+            return np.ones(DRAWS)
+        width = 2 / (9 * freedom)
+        return np.asarray(np.maximum(1 - width + self._normal_ND[self._used - 1] * math.sqrt(width), 0.0) ** 3)
+
+    def squares(self, variance: float, freedom: int, sides: int, moving: int) -> tuple[Floats, Floats]:
+        """Of the methods of a pair, one a row, and pooled over all that move."""
+        own_SD = np.array([self.chi(freedom) for _ in range(sides)])
+        others = self.chi((moving - sides) * freedom)
+        return variance * own_SD, variance * (own_SD.sum(0) + (moving - sides) * others) / moving
+
+    def blocks(self, variance: float, freedom: int, methods: int) -> tuple[Floats, Floats]:
+        """Of the pair's difference, and pooled over all methods."""
+        own = self.chi(freedom)
+        others = self.chi((methods - 2) * freedom)
+        return variance * own, variance * (own + (methods - 2) * others) / (methods - 1)
+
+
+@lru_cache(maxsize=1)
+def _normal_values() -> Floats:
+    return np.random.default_rng(stable_seed("mean squares")).standard_normal((12, DRAWS))
 
 
 def replicates_needed(
@@ -177,29 +214,28 @@ def replicates_needed(
     if not difference or not design.is_replicated:
         return None
     for axis, name in _axes_by_share(design, block_axis):
-        if (more := _fewest(design, difference, axis, wanted)) is not None:
+        if (more := _fewest(design, abs(difference), axis, wanted)) is not None:
             return more, name
     return None
 
 
 def _axes_by_share(design: Design, block_axis: str) -> list[tuple[str, str]]:
-    p, h, b = design.pretrain_seeds, design.head_seeds, design.blocks
-    run = design.run / (p * h * b)
-    shares: Mapping[str, float] = {
-        "pretrain_seeds": design.pretrain_seed / p + run if p > 1 else -1.0,
-        "head_seeds": design.head_seed / h + run if h > 1 else -1.0,
-        "blocks": (design.block / b + run) if b > 1 else -1.0,
+    d = design
+    run = d.run / (d.pretrain_seeds * d.head_seeds * d.blocks)
+    shares = {
+        ("pretrain_seeds", "pretrain_seed"): d.pretrain_seed / d.pretrain_seeds + run if d.pretrain_seeds > 1 else -1.0,
+        ("head_seeds", "head_seed"): d.head_seed / d.head_seeds + run if d.head_seeds > 1 else -1.0,
+        ("blocks", block_axis): (d.block / d.blocks + run) if d.blocks > 1 else -1.0,
     }
-    names = {"pretrain_seeds": "pretrain_seed", "head_seeds": "head_seed", "blocks": block_axis}
     varied = [axis for axis, share in shares.items() if share >= 0]
-    return [(axis, AXIS_NAMES[names[axis]]) for axis in sorted(varied, key=lambda axis: -shares[axis])]
+    return [(field, AXIS_NAMES[name]) for field, name in sorted(varied, key=lambda axis: -shares[axis])]
 
 
 def _fewest(design: Design, difference: float, axis: str, wanted: float) -> int | None:
     now = getattr(design, axis)
 
     def enough(more: int) -> bool:
-        return power(replace(design, **{axis: now + more}), difference) >= wanted
+        return detectable_difference(replace(design, **{axis: now + more}), wanted) <= difference
 
     if not enough(MOST):
         return None

@@ -117,7 +117,7 @@ def table(scores: Scores, better: str, fixed: Collection[str] = ()) -> Table:
             raise ConfigError(
                 f"fixed names methods that are compared, got {name!r}; known: {', '.join(sorted(scores))}"
             )
-    axis: BlockAxis = "outer" if len({key.outer for own in scores.values() for key in own}) > 1 else "split"
+    axis = block_axis_of(scores)
     of = {name: {_block(key, axis) for key in own} for name, own in scores.items()}
     shared, every = set.intersection(*of.values()), set.union(*of.values())
     if not shared:
@@ -146,6 +146,11 @@ def _in_order(methods: list[Method], better: Better) -> tuple[Method, ...]:
         return sign * round((method.mean - low) / width, 9), tuple(own.ravel().tolist()), method.name
 
     return tuple(sorted(methods, key=place))
+
+
+def block_axis_of(scores: Scores) -> BlockAxis:
+    """What methods are compared inside: outer test sets where there are several, else splits."""
+    return "outer" if len({key.outer for own in scores.values() for key in own}) > 1 else "split"
 
 
 def _block(key: Key, axis: BlockAxis) -> int:

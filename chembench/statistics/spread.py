@@ -29,6 +29,8 @@ from chembench.statistics.studentized import near
 Floats = npt.NDArray[np.float64]
 
 AXES = ("pretrain_seed", "head_seed", "block")
+Own = dict[str, tuple[float, int]]
+"""Axis -> variance of its level means inside one method, and degrees of freedom."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def spread(table: Table, overlap: float) -> Spread | None:
         table: the scores.
         overlap: n_test / n_train of overlapping outer training sets; 0 for independent blocks.
     """
-    own = [_own(method) for method in table.methods]
+    own = [own_of(method) for method in table.methods]
     block = _blocks(table)
     components = [c for axis in (*AXES[:2], "run") if (c := _pooled(axis, own))]
     if block is not None:
@@ -96,7 +98,7 @@ def spread(table: Table, overlap: float) -> Spread | None:
         variance_MM=np.maximum(pooled_MM, own_MM),
         pooled_MM=pooled_MM,
         freedom=freedom,
-        freedom_MM=_freedoms(table, pooled_MM, own_MM, freedom),
+        freedom_MM=_freedoms(table, own, (pooled_MM, own_MM), (freedom, factor)),
         overlap=overlap,
         replicate_sd=_replicate_sd(table),
     )
@@ -107,25 +109,44 @@ def guarded(ratio: float, freedom: float, own_freedom: float) -> float:
     return near(ratio**2 / (1 / freedom + (ratio - 1) ** 2 / own_freedom)) if ratio > 1 else freedom
 
 
-def _freedoms(table: Table, pooled_MM: Floats, own_MM: Floats, freedom: float) -> Floats:
+def _freedoms(table: Table, own: Sequence[Own], found: tuple[Floats, Floats], limits: tuple[float, float]) -> Floats:
+    """Degrees of freedom of each pair; Satterthwaite's of the pair alone for what exceeds the pooled variance."""
+    (pooled_MM, own_MM), (freedom, factor) = found, limits
     freedom_MM = np.full(pooled_MM.shape, freedom)
-    blocks = len(table.blocks)
-    for i, j in zip(*np.nonzero(own_MM > pooled_MM * (1 + 1e-9)), strict=True):
-        pair = (table.methods[i], table.methods[j])
-        fewest = [n - 1 for m in pair if not m.is_fixed for n in m.scores_PHB.shape[:2] if n > 1]
-        own_freedom = min([sum(fewest) if blocks < 2 else blocks - 1, *([min(fewest) * 2] if fewest else [])])
+    for i, j in zip(*np.nonzero(np.triu(own_MM > pooled_MM * (1 + 1e-9), 1)), strict=True):
+        alone = alone_freedom(table, own, (int(i), int(j)), factor)
         ratio = own_MM[i, j] / pooled_MM[i, j] if pooled_MM[i, j] > 0 else math.inf
-        freedom_MM[i, j] = guarded(ratio, freedom, own_freedom) if math.isfinite(ratio) else float(own_freedom)
+        freedom_MM[i, j] = guarded(ratio, freedom, alone) if math.isfinite(ratio) else alone
+        freedom_MM[j, i] = freedom_MM[i, j]
     return freedom_MM
 
 
-def _own(method: Method) -> dict[str, tuple[float, int]]:
+def alone_freedom(table: Table, own: Sequence[Own], pair: tuple[int, int], factor: float) -> float:
+    """Satterthwaite's degrees of freedom of the variance that a pair has by itself."""
+    has_blocks = len(table.blocks) > 1
+    terms = [term for at in pair for term in _terms(table.methods[at], own[at], has_blocks)]
+    total = math.fsum(_own_variance(table.methods[at], own[at], has_blocks) for at in pair)
+    if has_blocks:
+        means_MB = _block_means(table)
+        between = float(np.var(means_MB[pair[0]] - means_MB[pair[1]], ddof=1)) * factor
+        terms.append((between, len(table.blocks) - 1))
+        total += between
+    return satterthwaite(total, terms)
+
+
+def alone(table: Table, factor: float) -> tuple[float, float]:
+    """Variance of the difference of two methods, and its degrees of freedom; nothing is pooled."""
+    own = [own_of(method) for method in table.methods]
+    return float(_own_variances(table, own, factor)[0, 1]), alone_freedom(table, own, (0, 1), factor)
+
+
+def own_of(method: Method) -> Own:
     """Axis -> variance of its level means and degrees of freedom, inside one method; nothing for a fixed one."""
     if method.is_fixed:
         return {}
     left_PHB = method.scores_PHB - _level_means(method.scores_PHB, 2)
     counts = dict(zip(AXES, left_PHB.shape, strict=True))
-    found: dict[str, tuple[float, int]] = {}
+    found: Own = {}
     rest_PHB, freedom = left_PHB, int(np.isfinite(left_PHB).sum()) - counts["block"]
     for place, axis in enumerate(AXES[:2]):
         n = counts[axis]
@@ -161,7 +182,7 @@ def _blocks(table: Table) -> Component | None:
     return Component("block", float((rest_MB**2).sum()) / freedom, freedom)
 
 
-def _pooled(axis: str, own: Sequence[dict[str, tuple[float, int]]]) -> Component | None:
+def _pooled(axis: str, own: Sequence[Own]) -> Component | None:
     parts = [found[axis] for found in own if axis in found]
     if not parts:
         return None
@@ -169,7 +190,7 @@ def _pooled(axis: str, own: Sequence[dict[str, tuple[float, int]]]) -> Component
     return Component(axis, math.fsum(variance * df for variance, df in parts) / freedom, freedom)
 
 
-def _levels(table: Table, own: Sequence[dict[str, tuple[float, int]]]) -> dict[str, npt.NDArray[np.int64]]:
+def _levels(table: Table, own: Sequence[Own]) -> dict[str, npt.NDArray[np.int64]]:
     runs = [int(np.isfinite(method.scores_PHB).sum()) for method in table.methods]
     counts = {
         "pretrain_seed": [method.checkpoints for method in table.methods],
@@ -229,7 +250,7 @@ def satterthwaite(total: float, terms: Sequence[tuple[float, int]]) -> float:
     return float(min(max(total**2 / squares, fewest), most)) if squares > 0 else float(most)
 
 
-def _own_variances(table: Table, own: Sequence[dict[str, tuple[float, int]]], factor: float) -> Floats:
+def _own_variances(table: Table, own: Sequence[Own], factor: float) -> Floats:
     """Variances of differences from the two methods of each pair alone."""
     has_blocks = len(table.blocks) > 1
     single = [_own_variance(method, found, has_blocks) for method, found in zip(table.methods, own, strict=True)]
@@ -245,15 +266,23 @@ def _own_variances(table: Table, own: Sequence[dict[str, tuple[float, int]]], fa
     return np.asarray(variance_MM)
 
 
-def _own_variance(method: Method, found: dict[str, tuple[float, int]], has_blocks: bool) -> float:
+def _own_variance(method: Method, found: Own, has_blocks: bool) -> float:
     """Of one method's mean by its checkpoints and head seeds."""
-    counts = dict(zip(AXES, method.scores_PHB.shape, strict=True))
-    parts = [variance / counts[axis] for axis, (variance, _) in found.items() if axis in AXES]
-    if not parts:
+    terms = [value for value, _ in _terms(method, found, has_blocks)]
+    if not terms:
         return 0.0
-    run = found.get("run", (0.0, 0))[0] / int(np.isfinite(method.scores_PHB).sum())
-    varied = len(parts) + has_blocks
-    return max(math.fsum(parts) + (1 - varied) * run, 0.0 if has_blocks else max(parts))
+    return max(math.fsum(terms), 0.0 if has_blocks else max(terms))
+
+
+def _terms(method: Method, found: Own, has_blocks: bool) -> list[tuple[float, int]]:
+    """What adds up to the variance of a mean: each axis, and the rest taken off where it is in several."""
+    counts = dict(zip(AXES, method.scores_PHB.shape, strict=True))
+    terms = [(variance / counts[axis], freedom) for axis, (variance, freedom) in found.items() if axis in AXES]
+    varied = len(terms) + has_blocks
+    if "run" in found:
+        variance, freedom = found["run"]
+        terms.append(((1 - varied) * variance / int(np.isfinite(method.scores_PHB).sum()), freedom))
+    return terms
 
 
 def _replicate_sd(table: Table) -> float:

@@ -108,9 +108,16 @@ def tails(q_MM: Floats, methods: int, freedom_MM: Floats) -> Floats:
     return found
 
 
-def quantiles(alpha: float, methods: int, freedom_MM: Floats) -> Floats:
-    """`quantile` for each degrees of freedom."""
-    found = np.empty(freedom_MM.shape)
-    for freedom in np.unique(freedom_MM):
-        found[freedom_MM == freedom] = quantile(alpha, methods, float(freedom))
-    return found
+@lru_cache(maxsize=64)
+def _interpolated(alpha: float, methods: int) -> Any:
+    """Logarithms of quantiles as a function of 1 / degrees of freedom."""
+    from scipy.interpolate import PchipInterpolator
+
+    inverse = np.linspace(0.0, 1.0, 41) ** 2
+    logs = [math.log(quantile(alpha, methods, 1 / x if x > 0 else NORMAL)) for x in inverse]
+    return PchipInterpolator(inverse, logs)
+
+
+def quantiles(alpha: float, methods: int, freedom: Floats) -> Floats:
+    """`quantile` for each degrees of freedom, interpolated to 1e-5."""
+    return np.asarray(np.exp(_interpolated(alpha, methods)(np.clip(1 / freedom, 0.0, 1.0))))

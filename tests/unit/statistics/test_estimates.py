@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from chembench.statistics.estimates import Key, difference, estimate, estimate_crossed, what_varies
+from chembench.statistics.against import difference
+from chembench.statistics.estimates import Key, estimate, estimate_crossed, what_varies
 
 
 def keyed(scores, split=0):
@@ -92,12 +93,36 @@ def test_one_split_is_paired_by_seed():
 
 
 def test_several_splits_are_paired_by_split_after_averaging_the_seeds():
-    own = keyed([1.0, 3.0], split=0) | keyed([5.0, 7.0], split=1)
+    own = keyed([1.0, 3.0], split=0) | keyed([7.0, 5.0], split=1)  # neither seed is the better one
     forest = keyed([1.0], split=0) | keyed([4.0], split=1)
     found = difference(own, forest)  # split means 2 and 6 against 1 and 4: differences 1 and 2
     half = float(t.ppf(0.975, 1)) * math.sqrt(0.5 / 2)
     assert (found.basis, found.value, found.n) == ("paired by split", 1.5, 2)
     assert found.high - found.low == pytest.approx(2 * half)
+
+
+def test_a_seed_that_is_better_on_every_split_is_in_the_interval():
+    own = keyed([1.0, 3.0], split=0) | keyed([5.0, 7.0], split=1)
+    found = difference(own, keyed([1.0], split=0) | keyed([4.0], split=1))
+    # seeds 1 and 2: variance 2 / 2; split differences 1 and 2: variance 0.5 / 2; one degree of freedom each
+    half = float(t.ppf(0.975, 1.25**2 / (1 + 0.25**2))) * math.sqrt(1.25)
+    assert found.high - found.value == pytest.approx(half)
+
+
+def test_outer_test_sets_are_paired_and_their_overlap_counts():
+    own = {Key(0, 0, 0, k): score for k, score in enumerate([1.0, 2.0, 4.0, 3.0, 5.0])}
+    forest = {Key(0, 0, 0, k): score for k, score in enumerate([1.5, 2.0, 4.5, 4.0, 5.0])}
+    found = difference(own, forest)  # differences -0.5, 0, -0.5, -1, 0: variance 0.175
+    half = float(t.ppf(0.975, 4)) * math.sqrt(0.175 * (1 / 5 + 0.25))
+    assert (found.basis, found.value, found.n) == ("paired by outer test set", pytest.approx(-0.4), 5)
+    assert found.high - found.value == pytest.approx(half)
+
+
+def test_the_mean_over_outer_folds_varies_more_than_independent_folds_would():
+    own = {Key(0, 0, 0, k): score for k, score in enumerate([1.0, 2.0, 4.0, 3.0, 5.0])}
+    found, plain = estimate_crossed(own), estimate(list(own.values()))
+    assert found.high - found.mean == pytest.approx((plain.high - plain.mean) * math.sqrt((1 / 5 + 0.25) / (1 / 5)))
+    assert what_varies(own) == "outer test set"
 
 
 def test_without_two_common_seeds_the_means_are_subtracted():
