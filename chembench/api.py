@@ -21,6 +21,7 @@ from chembench.sweep.shard import Shard
 from chembench.sweep.space import Space
 
 if TYPE_CHECKING:
+    from chembench.report.differences import Differences
     from chembench.retention import Plan as GcPlan
     from chembench.sweep.plan import Plan
     from chembench.sweep.plugin import Engine
@@ -284,6 +285,40 @@ def merge(
     return Sweep(target.root)
 
 
+def diff(
+    first: str | Path,
+    second: str | Path,
+    *,
+    sweep: str | Path | None = None,
+    tasks: Sequence[str] = (),
+    out: str | Path = "sweeps",
+) -> Differences:
+    """Two sweeps side by side, or two lines of one sweep, with what is shown of their difference.
+
+    Args:
+        first: a line of ``sweep``'s boards, or a sweep.
+        second: what ``first`` is compared with. ``smallest`` and ``largest``, ``scratch`` and ``pretrained`` stand for
+            every such pair of lines.
+        sweep: whose lines they are; none: they are sweeps themselves.
+        tasks: on these alone; by default on every task that has both.
+        out: folder that holds sweeps.
+
+    Raises:
+        ConfigError: if there is no such sweep, or nothing is complete on both sides.
+        UnknownNameError: if there is no such line or task.
+        DataError: if a task has other molecules in the two sweeps.
+    """
+    from chembench.report.differences import Differences, between_lines, between_sweeps
+    from chembench.sweep.space import raised
+
+    if sweep is not None:
+        return Differences(contrasts=between_lines(open_sweep(sweep, out).side(), str(first), str(second), tasks))
+    one, other = open_sweep(first, out), open_sweep(second, out)
+    grown, changed = raised(one.begun().header["identity"], other.begun().header["identity"])
+    contrasts = between_sweeps(one.side(), other.side(), tasks)
+    return Differences(contrasts=contrasts, settings=tuple([*changed, *grown]))
+
+
 def plan_gc(
     path_or_name: str | Path | None = None,
     *,
@@ -329,6 +364,7 @@ __all__ = [
     "Sweep",
     "SweepStatus",
     "Trial",
+    "diff",
     "load_space",
     "make_plan",
     "merge",

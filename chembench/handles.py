@@ -15,7 +15,8 @@ from chembench.sweep.progress import SweepStatus, status_of
 from chembench.sweep.state import ItemRecord, ItemStatus, SweepState
 
 if TYPE_CHECKING:
-    from chembench.report.leaderboard import Leaderboard
+    from chembench.report.board import Leaderboard
+    from chembench.report.differences import Side
     from chembench.report.pretrain_board import PretrainBoard
     from chembench.report.rows import ResultRow
     from chembench.rerun import Rerun
@@ -102,6 +103,13 @@ class Sweep:
         from chembench.report.pretrain_board import pretrain_board
 
         return pretrain_board(self.rows(), self.name, self.state().space_digest)
+
+    def side(self) -> Side:
+        """Its rows and design, as one side of a comparison."""
+        from chembench.report.differences import Side
+        from chembench.report.leaderboard import design_from_state
+
+        return Side(sweep=self.name, design=design_from_state(self.begun()), rows=tuple(self.rows()))
 
     @property
     def tracking_uri(self) -> str:
@@ -210,22 +218,9 @@ class Sweep:
             ConfigError: if a task has no complete line yet, or ``top`` or ``seeds`` is below 1.
             UnknownNameError: if there is no such task.
         """
-        from chembench.driver import drive, going_on
-        from chembench.report.choosing import best_units
+        from chembench.confirming import confirm
 
-        for name, value in (("top", top), ("seeds", seeds)):
-            if value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}")
-        units = best_units(self.rows(), list(self.leaderboards().values()), top, tasks)
-        raised: list[str] = []
-        state = self.begun()
-        had = {unit: max(state.header["confirm"]["head_seeds"], state.extensions.get(unit, 0)) for unit in units}
-        if any(seeds > count for count in had.values()):
-            drive(
-                going_on(self.paths, state, show_progress=show_progress),
-                lambda engine: raised.extend(engine.extend(units, seeds)),
-            )
-        return raised
+        return confirm(self.paths, self.begun(), (top, seeds, tasks), show_progress=show_progress)
 
     # -------------------------------------------------------------------------------------------------- models
 

@@ -72,12 +72,33 @@ def status(sweep: str, out: Path, form: str) -> None:
 @click.command()
 @click.argument("sweep")
 @out_option
-@format_option("table", "json", "csv", "md")
+@format_option("table", "json", "csv", "md", "latex")
 def leaderboard(sweep: str, out: Path, form: str) -> None:
     """Print the leaderboards of SWEEP, one per task type, and the pre-training board."""
     from chembench import api
 
     print_boards(api.open_sweep(sweep, out=out), form)
+
+
+@click.command()
+@click.argument("first")
+@click.argument("second")
+@click.option("--sweep", help="FIRST and SECOND are lines of this sweep's boards; without it they are sweeps.")
+@click.option("--task", "tasks", multiple=True, help="On this task alone; may be given again.")
+@out_option
+@format_option("table", "json", "csv", "md")
+def diff(first: str, second: str, sweep: str | None, tasks: tuple[str, ...], out: Path, form: str) -> None:
+    """Compare two sweeps, or two lines of one sweep (also: smallest largest, scratch pretrained)."""
+    from chembench import api, printing
+
+    found = api.diff(first, second, sweep=sweep, tasks=tasks, out=out)
+    if form == "json":
+        click.echo(printing.as_json(found.model_dump(mode="json")))
+        return
+    click.echo(printing.table(found.as_rows(), found.COLUMNS, form))
+    if form == "table":
+        for sentence in found.sentences():
+            click.echo(f"> {sentence}")
 
 
 @click.command()
@@ -173,4 +194,4 @@ def _predictor(sweep: str | None, task: str | None, model: Path | None, out: Pat
     return api.open_sweep(sweep, out=out).predictor(task=task)
 
 
-VERBS = (spaces, plan, status, leaderboard, report, show, predict)
+VERBS = (spaces, plan, status, leaderboard, report, diff, show, predict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from chembench.errors import ConfigError, UnknownNameError
-from chembench.report.leaderboard import Leaderboard
+from chembench.report.board import Leaderboard
 from chembench.report.rows import ResultRow
 
 

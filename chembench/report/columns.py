@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from chembench.report.badges import marks
-from chembench.report.leaderboard import SECONDARY, Entry, Incomplete, Leaderboard, TaskSection
+from chembench.report.board import SECONDARY, Entry, Incomplete, Leaderboard, TaskSection
 from chembench.report.pretrain_board import PretrainBoard, PretrainEntry, PretrainIncomplete
 from chembench.statistics.estimates import Difference, Estimate
 
@@ -20,6 +20,7 @@ RECORD_COLUMNS = (
     "unit",
     "metric",
     "better",
+    "rank",
     "method",
     "group",
     "status",
@@ -34,6 +35,10 @@ RECORD_COLUMNS = (
     "replicates_expected",
     "varies",
     "scope",
+    "ties",
+    "p_best",
+    "more_runs",
+    "more_of",
     "validation",
     *(name for names in SECONDARY.values() for name in names),
     "vs_forest",
@@ -46,13 +51,14 @@ RECORD_COLUMNS = (
     "molecules_seen",
     "device_hours",
     "pretrain_device_hours",
+    "pareto",
     "untuned",
     "recipe",
     "recipe_text",
     "badges",
     "reason",
 )
-MEASURED_COLUMNS = ("device_hours", "pretrain_device_hours")
+MEASURED_COLUMNS = ("device_hours", "pretrain_device_hours", "pareto")
 """Differ when the same sweep is run again."""
 
 Record = dict[str, Any]
@@ -93,6 +99,7 @@ def _entry_record(entry: Entry) -> Record:
         **entry.secondary,
         **(_difference(against) if against else {}),
         **entry.spent.model_dump(),
+        **entry.model_dump(include={"rank", "ties", "p_best", "more_runs", "more_of", "pareto"}),
         "untuned": entry.untuned,
         "recipe": entry.recipe,
         "recipe_text": entry.recipe_text,
@@ -176,9 +183,13 @@ def shown(board: Leaderboard | PretrainBoard, section: TaskSection | None = None
         if name in SECONDARY[section.kind]
     )
     return (
+        Column("rank", lambda r: number(r["rank"], 0), 1),
         Column("method", method_of, 0, "left"),
         Column("RMSE" if section.kind == "regression" else "ROC-AUC", lambda r: with_half(r, "score", decimals), 0),
         Column("runs", _replicates, 1),
+        Column("ties", lambda r: r["ties"] or "-", 3, "left"),
+        Column("P(best)", lambda r: number(r["p_best"], 2), 3),
+        Column("more runs\nto part", _more_runs, 5, "left"),
         Column("over", lambda r: str(r["varies"]), 5, "left"),
         Column("vs ECFP4\nforest", lambda r: with_half(r, "vs_forest", decimals, sign="+"), 2),
         Column("valid", _number_of("validation", decimals), 3),
@@ -188,6 +199,7 @@ def shown(board: Leaderboard | PretrainBoard, section: TaskSection | None = None
         Column("epochs\nspent", lambda r: number(r["epochs"], 0), 6),
         Column("device-\nhours", lambda r: hours(r["device_hours"]), 5),
         Column("pre-train\ndev.-hours", lambda r: hours(r["pretrain_device_hours"]), 7),
+        Column("pareto", lambda r: {True: "yes", False: "no", None: "-"}[r["pareto"]], 8),
         Column("recipe", lambda r: str(r["recipe_text"] or "-"), 10, "left"),
     )
 
@@ -197,6 +209,10 @@ _SECONDARY_TITLES = {"rmse_normalised": "RMSE/SD", "mae": "MAE", "r2": "R2", "pr
 
 def _number_of(name: str, decimals: int) -> Callable[[Record], str]:
     return lambda record: number(record[name], decimals)
+
+
+def _more_runs(record: Record) -> str:
+    return f"+{record['more_runs']} {record['more_of']}" if record["more_runs"] is not None else "-"
 
 
 def _replicates(record: Record) -> str:

@@ -6,138 +6,36 @@ replicates are all there has a score; the others are listed apart with the reaso
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from chembench.errors import DataError
 from chembench.report.badges import EXTENDED, RECIPE_CHANGED
+from chembench.report.board import (
+    BETTER,
+    FOREST,
+    PRIMARY,
+    SECONDARY,
+    Design,
+    Entry,
+    Incomplete,
+    Leaderboard,
+    OverallEntry,
+    TaskFacts,
+    TaskSection,
+)
 from chembench.report.lines import group_of, recipe_text, scope_of, why_incomplete
 from chembench.report.rows import ResultRow, State
-from chembench.report.spent import Spent, spent_on
+from chembench.report.spent import spent_on
+from chembench.report.standing import compared, placed
 from chembench.specs import Cell, TaskKind
 from chembench.statistics.against import difference
 from chembench.statistics.estimates import (
-    Difference,
-    Estimate,
     Key,
-    Value,
     estimate_crossed,
     mean,
     what_varies,
 )
-
-PRIMARY: dict[TaskKind, str] = {"regression": "rmse", "classification": "roc_auc"}
-SECONDARY: dict[TaskKind, tuple[str, ...]] = {
-    "regression": ("rmse_normalised", "mae", "r2"),
-    "classification": ("pr_auc", "mcc"),
-}
-FOREST = "forest_ecfp4"
-Better = Literal["higher", "lower"]
-BETTER: dict[TaskKind, Better] = {"regression": "lower", "classification": "higher"}
-
-
-class TaskFacts(Value):
-    """What a board says of a task."""
-
-    kind: TaskKind
-    unit: str = ""
-    note: str = ""
-    targets: int = 1
-
-
-class Design(Value):
-    """What a sweep promises: its tasks, its cells, and the crossed replicates of every cell."""
-
-    sweep: str
-    space_digest: str = ""
-    tasks: dict[str, TaskFacts]
-    pretrain_seeds: int = 1
-    splits: int = 1
-    head_seeds: int = 1
-    cells: tuple[str, ...] = ()
-    """Names of grid and control cells; empty in an adaptive space, where the sampler chooses."""
-
-    @property
-    def replicates(self) -> set[Key]:
-        axes = (self.pretrain_seeds, self.splits, self.head_seeds)
-        return {Key(*indices) for indices in itertools.product(*map(range, axes))}
-
-
-class Entry(Value):
-    """One method on one task, all replicates finished."""
-
-    method: str
-    group: Literal["cell", "from scratch", "baseline"]
-    architecture: str | None = None
-    size: str | None = None
-    molecules: int | None = None
-    parameters: int | None = None
-    score: Estimate
-    """Primary test metric: RMSE in the task's unit, or ROC-AUC."""
-    expected: int
-    varies: str
-    """What differs between the replicates; ``-`` for one replicate."""
-    scope: str
-    """What the line speaks for."""
-    validation: float | None = None
-    """Primary metric on validation, mean over the same runs."""
-    secondary: dict[str, float] = {}
-    vs_forest: Difference | None = None
-    spent: Spent
-    recipe: str | None = None
-    recipe_text: str = ""
-    untuned: bool = False
-    badges: tuple[str, ...] = ()
-    """What must be told with the score: names of `chembench.report.badges.NOTES`."""
-
-
-class Incomplete(Value):
-    """A method that has no score, and why."""
-
-    method: str
-    done: int
-    expected: int
-    reason: str
-    badges: tuple[str, ...] = ()
-
-
-class TaskSection(Value):
-    """All methods on one task, best score first."""
-
-    task: str
-    kind: TaskKind
-    unit: str
-    metric: str
-    better: Better
-    note: str
-    targets: int
-    entries: tuple[Entry, ...]
-    incomplete: tuple[Incomplete, ...]
-
-
-class OverallEntry(Value):
-    """Mean rank of a method over all tasks of a type; 1 is best, equal scores share the mean of their ranks."""
-
-    method: str
-    mean_rank: float
-    ranks: dict[str, float]
-
-
-class Leaderboard(Value):
-    """One board: every task of one type."""
-
-    schema_version: Literal[1] = 1
-    sweep: str
-    space_digest: str
-    kind: TaskKind
-    sections: tuple[TaskSection, ...]
-    overall: tuple[OverallEntry, ...] = ()
-    """Only methods that are complete on every task; empty for one task."""
-
-    @property
-    def name(self) -> str:
-        return self.kind
 
 
 def design_from_state(state: State) -> Design:
@@ -211,6 +109,13 @@ def _section(rows: Sequence[ResultRow], design: Design, task: str) -> TaskSectio
             Incomplete(method="search", done=0, expected=len(design.replicates), reason=why_incomplete((), trials))
         )
     sign = 1 if BETTER[facts.kind] == "lower" else -1
+    entries.sort(key=lambda entry: (sign * entry.score.mean, entry.method))
+    whole = {c.name: c for c in candidates if not c.missing}
+    comparison = compared(
+        {name: line.scores for name, line in whole.items()},
+        {name: [row for _, row in sorted(line.rows.items())] for name, line in whole.items()},
+        BETTER[facts.kind],
+    )
     return TaskSection(
         task=task,
         kind=facts.kind,
@@ -219,7 +124,8 @@ def _section(rows: Sequence[ResultRow], design: Design, task: str) -> TaskSectio
         better=BETTER[facts.kind],
         note=facts.note,
         targets=facts.targets,
-        entries=tuple(sorted(entries, key=lambda entry: (sign * entry.score.mean, entry.method))),
+        entries=placed(entries, comparison),
+        comparison=comparison,
         incomplete=tuple(sorted(incomplete, key=lambda line: line.method)),
     )
 
@@ -236,6 +142,17 @@ def _methods(own: Sequence[ResultRow], design: Design) -> dict[str, list[ResultR
     return dict(sorted(lines.items()))
 
 
+def replicates_of(rows: Iterable[ResultRow], design: Design, task: str) -> dict[str, list[ResultRow]]:
+    """Method -> the rows behind its score on a task, in the order of replicates; methods that are complete alone.
+
+    Raises:
+        DataError: if one replicate has two results.
+    """
+    own = sorted((row for row in rows if row.task == task), key=lambda row: row.uid)
+    lines = [_Candidate(name, group, design) for name, group in _methods(own, design).items()]
+    return {line.name: [row for _, row in sorted(line.rows.items())] for line in lines if not line.missing}
+
+
 class _Candidate:
     """The replicates of one line: those that have a score, and those that are missing."""
 
@@ -246,12 +163,12 @@ class _Candidate:
         for row in group:
             if row.status == "finished" and _score(row, "test") is not None:
                 self._add(row)
-        present = {_key(row) for row in group}
+        present = {key_of(row) for row in group}
         self.expected = present if self.is_baseline else design.replicates | present
         self.missing = self.expected - set(self.rows)
 
     def _add(self, row: ResultRow) -> None:
-        key = _key(row)
+        key = key_of(row)
         if key in self.rows and not row.deterministic:
             raise DataError(
                 f"a replicate has one result, {self.name} on {row.task} has two ({self.rows[key].uid} and {row.uid}) "
@@ -265,7 +182,8 @@ class _Candidate:
         return {key: score for key, row in sorted(self.rows.items()) if (score := _score(row, "test")) is not None}
 
 
-def _key(row: ResultRow) -> Key:
+def key_of(row: ResultRow) -> Key:
+    """Which replicate a row is; a deterministic method has one for each division of the data."""
     return Key(row.pretrain_seed or 0, row.split or 0, 0 if row.deterministic else row.head_seed or 0, row.outer or 0)
 
 

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from chembench.paths import written_whole
 from chembench.report.badges import explained
+from chembench.report.board import Leaderboard, TaskSection
 from chembench.report.columns import MEASURED_COLUMNS, RECORD_COLUMNS, Column, Record, method_of, records, shown
-from chembench.report.leaderboard import Leaderboard, TaskSection, design_from_state, leaderboards
+from chembench.report.leaderboard import design_from_state, leaderboards
 from chembench.report.pretrain_board import PretrainBoard, pretrain_board
 from chembench.report.rows import ResultRow, State, rows_as_csv, rows_from_state
+from chembench.report.verdicts import cost_sentences, sentences
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 Board = Leaderboard | PretrainBoard
 FORMATS = ("md", "csv", "json")
+"""Forms in which boards are kept as files."""
+WRITTEN = (*FORMATS, "latex")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +64,20 @@ def write_boards(boards: Boards, folder: Path) -> list[Path]:
 
 
 def boards_text(boards: Sequence[Board], form: str) -> str:
-    """Boards as one text: ``md``, ``csv`` (one table) or ``json`` (one board: itself; else ``boards`` by name)."""
+    """Boards as one text.
+
+    ``md``, ``csv`` (one table), ``json`` (one board: itself; else ``boards`` by name) or ``latex``.
+    """
     if form == "md":
         return "\n".join(map(to_markdown, boards))
     if form == "csv":
         return to_csv(boards)
     if form == "json":
         return to_json(boards)
+    if form == "latex":
+        return "\n".join(map(to_latex, boards))
     raise ValueError(
-        f"a board is written as one of {', '.join(FORMATS)}, got {form!r}; use print_boards for a terminal"
+        f"a board is written as one of {', '.join(WRITTEN)}, got {form!r}; use print_boards for a terminal"
     )
 
 
@@ -101,7 +110,10 @@ def _document(board: Board) -> dict[str, Any]:
         "notes": notes(board),
     }
     if isinstance(board, Leaderboard):
-        document["tasks"] = [section.model_dump(exclude={"entries", "incomplete"}) for section in board.sections]
+        document["tasks"] = [
+            {**section.model_dump(exclude={"entries", "incomplete"}), "said": sentences(section)}
+            for section in board.sections
+        ]
         document["overall"] = [line.model_dump() for line in board.overall]
     return document
 
@@ -115,6 +127,8 @@ class _Part:
     columns: tuple[Column, ...]
     complete: list[Record]
     incomplete: list[Record]
+    sentences: tuple[str, ...] = ()
+    """What the comparison says, in words."""
 
 
 def _parts(board: Board) -> list[_Part]:
@@ -128,16 +142,17 @@ def _parts(board: Board) -> list[_Part]:
             section.note,
             shown(board, section),
             [line for line in lines if line["task"] == section.task],
+            (*sentences(section), *cost_sentences(section)),
         )
         for section in board.sections
     ]
 
 
-def _part(title: str, note: str, columns: tuple[Column, ...], lines: list[Record]) -> _Part:
+def _part(title: str, note: str, columns: tuple[Column, ...], lines: list[Record], said: Sequence[str] = ()) -> _Part:
     complete = [line for line in lines if line["status"] == "complete"]
     incomplete = [line for line in lines if line["status"] == "incomplete"]
-    said = tuple(column for column in columns if any(column.text(line) != "-" for line in complete))
-    return _Part(title, note, said or columns, complete, incomplete)
+    filled = tuple(column for column in columns if any(column.text(line) != "-" for line in complete))
+    return _Part(title, note, filled or columns, complete, incomplete, tuple(said))
 
 
 def _section_title(section: TaskSection) -> str:
@@ -165,10 +180,15 @@ def notes(board: Board) -> list[str]:
         return [_INTERVAL] if board.entries else []
     entries = [entry for section in board.sections for entry in section.entries]
     said = [
-        "lines stand in the order of their mean test score; statistics (ties) are not yet drawn, so the order alone is "
-        "no proof of a difference",
+        "lines stand in the order of their mean test score; rank is 1 + how many methods are shown to be better, at a "
+        "family-wise 5 %; methods that share a letter under ties are not shown to differ",
         _INTERVAL,
+        "P(best): share of bootstrap draws, over what is independent, in which the method has the best mean",
     ]
+    if any(entry.more_runs is not None for entry in entries):
+        said.append(
+            "more runs to part: of this method and of the best mean, each; at 80 % power if means stay as found"
+        )
     if any(entry.scope == "this checkpoint" for entry in entries):
         said.append(
             "one pre-training seed: a pre-trained line speaks for this checkpoint, not for its architecture; "
@@ -195,6 +215,8 @@ def to_markdown(board: Board) -> str:
             titles = [_joined(column.title) for column in part.columns]
             cells = [[column.text(line) for column in part.columns] for line in part.complete]
             blocks.append(_markdown_table(titles, cells, [column.align for column in part.columns]))
+        if part.sentences:
+            blocks.append("\n".join(f"- {sentence}" for sentence in part.sentences))
         if part.incomplete:
             cells = [_apart_cells(line) for line in part.incomplete]
             blocks.append("Incomplete, not ranked:")
@@ -206,6 +228,25 @@ def to_markdown(board: Board) -> str:
     blocks.append("\n".join(f"- {note}" for note in notes(board)) or "No lines yet.")
     return "\n\n".join(blocks) + "\n"
 
+
+def to_latex(board: Board) -> str:
+    """A board as LaTeX: a table per task, what the comparison says and the notes below it."""
+    from chembench.report import latex
+
+    tables = []
+    for part in _parts(board):
+        columns = [column for column in part.columns if column.importance < LATEX_BELOW]
+        cells = [[column.text(line) for column in columns] for line in part.complete]
+        apart = [f"not ranked: {', '.join(_apart_cells(line))}" for line in part.incomplete]
+        said = [*part.sentences, *apart, *notes(board)]
+        titles = [_joined(column.title) for column in columns]
+        caption = f"{_board_title(board)}, {part.title}" + (f" ({part.note})" if part.note else "")
+        tables.append(latex.table(caption, titles, cells, [column.align for column in columns], said))
+    return "\n\n".join([r"% \usepackage{booktabs}", *tables]) + "\n"
+
+
+LATEX_BELOW = 5
+"""A page of a paper has room for the columns that are more important than this."""
 
 _APART_TITLES = ["incomplete", "runs", "reason"]
 
@@ -257,6 +298,8 @@ def _print_board(board: Board, console: Console) -> dict[str, None]:
         console.print(Text(f"\n{part.title}" + (f" ({part.note})" if part.note else "")))
         if part.complete:
             left_out |= _print_fitting(part, console)
+        for sentence in part.sentences:
+            console.print(Text(f"> {sentence}"))
         if part.incomplete:
             console.print()
             console.print(_table(_APART_TITLES, [_apart_cells(line) for line in part.incomplete], {1}, {2}))

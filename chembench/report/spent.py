@@ -19,6 +19,11 @@ class Spent(Value):
     pretrain_device_hours: float | None = None
     """Of the checkpoints these items started from; shared with every other task that uses them."""
 
+    @property
+    def total_device_hours(self) -> float | None:
+        """Fine-tuning and pre-training together; none where either was not measured."""
+        return total((self.device_hours, self.pretrain_device_hours))
+
 
 def spent_on(
     method: str, rows: Sequence[ResultRow], task_rows: Iterable[ResultRow], pretrainings: Mapping[str, ResultRow]

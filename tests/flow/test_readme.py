@@ -134,6 +134,16 @@ def test_a_finished_sweep_is_kept_in_order(verb, told, swept):
     assert told in done.stdout
 
 
+def test_lines_are_compared_and_the_best_get_more_seeds(swept):
+    (diff,), (confirm,) = ([c for c in commands() if c[1] == verb] for verb in ("diff", "confirm"))
+    done = swept.run(*[word.replace("roberta-w64x2-4000", "constant") for word in diff[1:]])
+    assert done.returncode == 0, done.stderr
+    assert "> the first is " in done.stdout
+    more = swept.run(*[word.replace("5", "4") for word in confirm[1:]])
+    assert more.returncode == 0, more.stderr
+    assert "confirmed on 4 head seeds: " in more.stdout and "\u2021" in more.stdout
+
+
 def test_one_item_is_repeated(swept):
     (command,) = [c for c in commands() if c[1] == "rerun"]
     trials = swept.folder / "sweeps" / "quickstart" / "trials"
@@ -168,7 +178,7 @@ def test_own_data_is_swept(laptop):
 
 def test_no_command_of_the_readme_is_left_out():
     tried = {"spaces", "plan", "doctor", "status", "leaderboard", "show", "predict", "sweep"}
-    tried |= {"resume", "retry", "gc", "sync", "rerun"}
+    tried |= {"resume", "retry", "gc", "sync", "rerun", "diff", "confirm"}
     assert {command[1] for command in commands()} == tried | set(LEFT_OUT)
 
 

@@ -26,7 +26,7 @@ LINES = (
     ("report",),
     ("holdings", "register", "retention", "keeper"),
     ("header", "progress", "driver"),
-    ("rerun", "damage", "upkeep"),
+    ("rerun", "damage", "upkeep", "confirming"),
     ("handles",),
     ("api",),
     ("cli", "doctor", "forecast", "inference", "printing"),

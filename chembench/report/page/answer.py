@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from chembench.report.board import FOREST, Entry, TaskSection
 from chembench.report.columns import decimals_for, hours
-from chembench.report.leaderboard import FOREST, Entry, TaskSection
 from chembench.report.page.blocks import (
     Block,
     Heading,

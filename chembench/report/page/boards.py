@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chembench.report import columns, render
-from chembench.report.leaderboard import Leaderboard, TaskSection
+from chembench.report.board import Leaderboard, TaskSection
 from chembench.report.page.blocks import (
     Block,
     Cell,

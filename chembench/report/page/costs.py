@@ -7,8 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, get_args
 
 from chembench.errors import ChembenchError
+from chembench.report.board import Entry, TaskSection
 from chembench.report.columns import hours
-from chembench.report.leaderboard import Entry, TaskSection
 from chembench.report.page.blocks import Block, Cell, Figure, Heading, Section, absent, paragraph, table
 from chembench.report.page.plots import ParetoPlot, ParetoPoint
 from chembench.report.page.source import Source, file_part, metric_title

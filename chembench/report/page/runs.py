@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import urlsplit, urlunsplit
 
+from chembench.report.board import PRIMARY
 from chembench.report.columns import hours
-from chembench.report.leaderboard import PRIMARY
 from chembench.report.page.blocks import Block, Cell, Code, Column, Line, Link, Section, Table, absent, paragraph
 from chembench.report.page.source import Source, counted, line_anchor, run_anchor
 from chembench.report.rows import ResultRow

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from chembench.report.leaderboard import Entry, TaskSection
+from chembench.report.board import Entry, TaskSection
 from chembench.report.page.blocks import Block, Figure, Heading, Section, absent, paragraph
 from chembench.report.page.plots import LinesPlot, Panel, Series
 from chembench.report.page.source import Source, file_part, metric_title

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from chembench.report.leaderboard import Entry, TaskSection
+from chembench.report.board import Entry, TaskSection
 from chembench.report.page.blocks import Block, Cell, Heading, Section, Table, absent, paragraph, points, table
 from chembench.report.page.source import Source, counted, linked
 from chembench.report.page.training import mean_curve

@@ -17,7 +17,7 @@ from typing import Any
 
 from chembench.config import digest_of
 from chembench.paths import RunPaths, SweepPaths, read_json
-from chembench.report.leaderboard import Entry, Leaderboard, TaskSection
+from chembench.report.board import Entry, Leaderboard, TaskSection
 from chembench.report.page.blocks import Cell, anchor
 from chembench.report.pretrain_board import PretrainBoard
 from chembench.report.render import Boards

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chembench.report import columns, render
-from chembench.report.leaderboard import TaskSection
+from chembench.report.board import TaskSection
 from chembench.report.page.blocks import Block, Figure, Heading, Section, absent, paragraph, points
 from chembench.report.page.boards import board_table, incomplete_table
 from chembench.report.page.plots import LinesPlot, Panel, Series

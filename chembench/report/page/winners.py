@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from chembench.report.board import FOREST, PRIMARY, TaskSection
 from chembench.report.columns import decimals_for
-from chembench.report.leaderboard import FOREST, PRIMARY, TaskSection
 from chembench.report.page.blocks import Block, Cell, Figure, Heading, Section, absent, anchor, paragraph, table
 from chembench.report.page.plots import LinesPlot, Molecule, MoleculesPlot, Panel, Series
 from chembench.report.page.source import Prediction, Source, counted, file_part, linked, run_anchor, thinned

@@ -52,6 +52,7 @@ OPTIONS = {
     "status": {"--out", "-f", "--format"},
     "leaderboard": {"--out", "-f", "--format"},
     "report": {"--out", "--output", "--open"},
+    "diff": {"--sweep", "--task", "--out", "-f", "--format"},
     "show": {"--out", "-f", "--format"},
     "predict": {"--task", "--model", "--input", "--smiles-column", "--output", "--out"},
     "ui": {"--out", "--tracking-uri", "--port"},
@@ -203,6 +204,7 @@ def test_a_plan_as_data_has_every_cell_with_its_parameters(capsys):
     "arguments",
     [
         ["status", "nowhere"], ["leaderboard", "nowhere"], ["show", "nowhere", "abc"], ["ui", "nowhere"],
+        ["confirm", "nowhere", "--top", "1", "--seeds", "2"], ["diff", "nowhere", "neither"],
         ["resume", "nowhere"], ["retry", "nowhere", "--failed"], ["rerun", "nowhere", "abc"],
         ["sync", "nowhere"], ["gc", "nowhere"],
         ["merge", "nowhere", "--name", "all"],

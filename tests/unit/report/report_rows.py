@@ -1,6 +1,6 @@
 """Small result rows with hand-worked numbers, and a sweep state made of the real classes."""
 
-from chembench.report.leaderboard import Design, TaskFacts
+from chembench.report.board import Design, TaskFacts
 from chembench.report.rows import ResultRow
 from chembench.specs import BaselineSpec, Cell, FinetuneSpec, ModelSpec, Outcome, PretrainSpec, TrialSpec
 from chembench.sweep.state import ItemRecord, SweepState

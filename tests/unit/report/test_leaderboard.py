@@ -4,7 +4,8 @@ import pytest
 from report_rows import RECIPE, design, forest, pretraining, row, scored, three, whole_state
 
 from chembench.errors import DataError
-from chembench.report.leaderboard import TaskFacts, design_from_state, leaderboards
+from chembench.report.board import TaskFacts
+from chembench.report.leaderboard import design_from_state, leaderboards
 from chembench.report.lines import recipe_text
 from chembench.report.rows import rows_from_state
 from chembench.specs import FinetuneSpec

@@ -1,0 +1,43 @@
+"""More head seeds for the recipes that a board singles out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chembench.driver import drive, going_on
+from chembench.errors import ConfigError
+from chembench.paths import SweepPaths
+from chembench.report.choosing import best_units
+from chembench.report.leaderboard import design_from_state, leaderboards
+from chembench.report.rows import rows_from_state
+from chembench.sweep.state import SweepState
+
+
+def confirm(
+    paths: SweepPaths, state: SweepState, wanted: tuple[int, int, Sequence[str]], *, show_progress: bool
+) -> list[str]:
+    """Raise the head seeds of the best recipes, and go on until the sweep is done; see `chembench.api.Sweep.confirm`.
+
+    Args:
+        paths: of the sweep.
+        state: of the sweep, which has begun.
+        wanted: methods of each task, head seeds of each, and the tasks (none: all).
+        show_progress: draw progress on the terminal.
+
+    Returns:
+        Units that got more seeds; none, and nothing is begun, if all have so many.
+    """
+    top, seeds, tasks = wanted
+    for name, value in (("top", top), ("seeds", seeds)):
+        if value < 1:
+            raise ConfigError(f"{name} must be at least 1, got {value}")
+    rows = rows_from_state(state)
+    units = best_units(rows, list(leaderboards(rows, design_from_state(state)).values()), top, tasks)
+    base = state.header["confirm"]["head_seeds"]
+    if all(seeds <= max(base, state.extensions.get(unit, 0)) for unit in units):
+        return []
+    raised: list[str] = []
+    drive(
+        going_on(paths, state, show_progress=show_progress), lambda engine: raised.extend(engine.extend(units, seeds))
+    )
+    return raised

@@ -1,0 +1,138 @@
+"""What a board is: frozen values that every renderer reads and none computes anew."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Literal
+
+from chembench.report.spent import Spent
+from chembench.specs import TaskKind
+from chembench.statistics.comparison import Comparison
+from chembench.statistics.estimates import Difference, Estimate, Key, Value
+
+PRIMARY: dict[TaskKind, str] = {"regression": "rmse", "classification": "roc_auc"}
+SECONDARY: dict[TaskKind, tuple[str, ...]] = {
+    "regression": ("rmse_normalised", "mae", "r2"),
+    "classification": ("pr_auc", "mcc"),
+}
+FOREST = "forest_ecfp4"
+Better = Literal["higher", "lower"]
+BETTER: dict[TaskKind, Better] = {"regression": "lower", "classification": "higher"}
+
+
+class TaskFacts(Value):
+    """What a board says of a task."""
+
+    kind: TaskKind
+    unit: str = ""
+    note: str = ""
+    targets: int = 1
+
+
+class Design(Value):
+    """What a sweep promises: its tasks, its cells, and the crossed replicates of every cell."""
+
+    sweep: str
+    space_digest: str = ""
+    tasks: dict[str, TaskFacts]
+    pretrain_seeds: int = 1
+    splits: int = 1
+    head_seeds: int = 1
+    cells: tuple[str, ...] = ()
+    """Names of grid and control cells; empty in an adaptive space, where the sampler chooses."""
+
+    @property
+    def replicates(self) -> set[Key]:
+        axes = (self.pretrain_seeds, self.splits, self.head_seeds)
+        return {Key(*indices) for indices in itertools.product(*map(range, axes))}
+
+
+class Entry(Value):
+    """One method on one task, all replicates finished."""
+
+    method: str
+    group: Literal["cell", "from scratch", "baseline"]
+    architecture: str | None = None
+    size: str | None = None
+    molecules: int | None = None
+    parameters: int | None = None
+    score: Estimate
+    """Primary test metric: RMSE in the task's unit, or ROC-AUC."""
+    expected: int
+    varies: str
+    """What differs between the replicates; ``-`` for one replicate."""
+    scope: str
+    """What the line speaks for."""
+    validation: float | None = None
+    """Primary metric on validation, mean over the same runs."""
+    secondary: dict[str, float] = {}
+    vs_forest: Difference | None = None
+    spent: Spent
+    recipe: str | None = None
+    recipe_text: str = ""
+    untuned: bool = False
+    rank: int | None = None
+    """1 + how many methods are shown to be better; none where nothing was replicated."""
+    ties: str = ""
+    """Letters: methods that share one are not shown to differ."""
+    p_best: float | None = None
+    """Share of bootstrap draws in which it has the best mean."""
+    more_runs: int | None = None
+    """Further replicates, of it and of the best mean, that would separate the two; none where they are separated, or
+    where nothing can."""
+    more_of: str = ""
+    """What ``more_runs`` counts."""
+    pareto: bool | None = None
+    """Whether no other method is better for the same device-hours; none where they were not measured."""
+    badges: tuple[str, ...] = ()
+    """What must be told with the score: names of `chembench.report.badges.NOTES`."""
+
+
+class Incomplete(Value):
+    """A method that has no score, and why."""
+
+    method: str
+    done: int
+    expected: int
+    reason: str
+    badges: tuple[str, ...] = ()
+
+
+class TaskSection(Value):
+    """All methods on one task, best score first."""
+
+    task: str
+    kind: TaskKind
+    unit: str
+    metric: str
+    better: Better
+    note: str
+    targets: int
+    entries: tuple[Entry, ...]
+    incomplete: tuple[Incomplete, ...]
+    comparison: Comparison | None = None
+    """Of the complete methods; none where none is complete."""
+
+
+class OverallEntry(Value):
+    """Mean rank of a method over all tasks of a type; 1 is best, equal scores share the mean of their ranks."""
+
+    method: str
+    mean_rank: float
+    ranks: dict[str, float]
+
+
+class Leaderboard(Value):
+    """One board: every task of one type."""
+
+    schema_version: Literal[1] = 1
+    sweep: str
+    space_digest: str
+    kind: TaskKind
+    sections: tuple[TaskSection, ...]
+    overall: tuple[OverallEntry, ...] = ()
+    """Only methods that are complete on every task; empty for one task."""
+
+    @property
+    def name(self) -> str:
+        return self.kind

@@ -1,0 +1,128 @@
+"""What a section says in sentences, and where its lines stand."""
+
+import pytest
+from report_rows import design, forest, scored, three
+
+from chembench.report.board import TaskFacts
+from chembench.report.leaderboard import leaderboards
+from chembench.report.verdicts import against, cost_sentences, pareto, sentences
+
+BART = {"method": "bart-w64x2-1000", "architecture": "bart", "pretrain_uid": "p1"}
+LLAMA = {"method": "llama-w64x2-1000", "architecture": "llama", "pretrain_uid": "p2"}
+ROBERTA = "roberta-w64x2-1000"
+
+
+def section(rows, **changes):
+    (board,) = leaderboards(rows, design(cells=(), **changes)).values()
+    return board.sections[0]
+
+
+def lines(found):
+    return {entry.method: entry for entry in found.entries}
+
+
+FAR_APART = [*three("a", [1.0, 1.01, 0.99]), *three("b", [3.0, 3.01, 2.99], **BART), *forest((2.0, 2.01, 1.99))]
+TIED = [*three("a", [1.0, 2.0, 3.0]), *three("b", [1.1, 2.2, 3.2], **BART), *forest((1.0, 2.1, 3.4))]
+
+
+def test_methods_that_are_shown_to_be_worse_rank_behind_and_share_no_letter():
+    found = lines(section(FAR_APART))
+    assert {name: entry.rank for name, entry in found.items()} == {ROBERTA: 1, "forest_ecfp4": 2, BART["method"]: 3}
+    assert len({entry.ties for entry in found.values()}) == 3
+    assert found[ROBERTA].p_best == 1.0
+    assert {entry.more_runs for entry in found.values()} == {None}
+
+
+def test_methods_that_are_not_shown_to_differ_share_rank_and_letter():
+    found = lines(section(TIED))
+    assert {entry.rank for entry in found.values()} == {1} and {entry.ties for entry in found.values()} == {"a"}
+    assert sum(entry.p_best for entry in found.values()) == pytest.approx(1.0)
+
+
+def test_what_was_run_once_has_no_rank_and_the_way_out_is_told():
+    rows = [scored("a", 1.0), scored("b", 2.0, **BART)]
+    found = section(rows, head_seeds=1)
+    assert {entry.rank for entry in found.entries} == {None}
+    assert sentences(found) == ["every method was run once: no difference can be shown, more head seeds or splits can"]
+
+
+def test_the_answer_names_who_ties_and_what_would_part_them():
+    said = sentences(section(TIED))
+    assert said[0].startswith(f"3 of 3 methods are not shown to be worse than the best mean: {ROBERTA}, ")
+    assert "to separate" in said[1] or "no number of further replicates" in said[1]
+    assert said[-1] == "no model is shown to be better than forest_ecfp4, 0 of 2 are shown to be worse"
+
+
+def test_a_single_best_is_said_to_be_shown():
+    said = sentences(section(FAR_APART))
+    assert said[0].startswith(f"{ROBERTA} is shown to be better than each of the other 2 methods (")
+    assert said[1:] == [f"shown to be better than forest_ecfp4: {ROBERTA}"]
+
+
+def test_a_power_sentence_counts_the_replicates_to_buy():
+    rows = [*three("a", [1.0, 1.2, 1.4]), *three("b", [1.3, 1.5, 1.7], **BART)]
+    found = section(rows)
+    more = lines(found)[BART["method"]].more_runs
+    assert more and more > 0
+    assert sentences(found)[1] == f"to separate {ROBERTA} and {BART['method']}: {more} more head seeds of each"
+
+
+def test_no_complete_or_a_single_method_is_said():
+    assert sentences(section([])) == ["no method is complete yet, so nothing can be said"]
+    assert sentences(section(three("a", [1.0, 2.0, 3.0]))) == [
+        "one method is complete, there is nothing to compare it with"
+    ]
+
+
+def test_many_methods_are_counted_not_listed():
+    rows = [
+        row for k in range(7) for row in three(f"m{k}", [1.0, 2.0, 3.0 + k / 100], method=f"m{k}", pretrain_uid=f"p{k}")
+    ]
+    assert "m0, m1, m2, m3 and 3 more (" in sentences(section(rows))[0]
+
+
+def test_what_is_shown_of_one_method_beside_another():
+    comparison = section(FAR_APART).comparison
+    assert against(comparison, ROBERTA, BART["method"]) == "better"
+    assert against(comparison, BART["method"], ROBERTA) == "worse"
+    assert against(section(TIED).comparison, BART["method"], ROBERTA) == "undecided"
+    with pytest.raises(KeyError, match="were not compared"):
+        against(comparison, ROBERTA, "nobody")
+
+
+def test_a_method_is_on_the_pareto_front_unless_another_is_no_worse_and_no_dearer():
+    rows = [
+        *three("a", [1.0, 1.0, 1.1], device_hours=3.0),
+        *three("b", [2.0, 2.0, 2.1], device_hours=1.0, **BART),
+        *three("c", [3.0, 3.0, 3.1], device_hours=2.0, **LLAMA),
+    ]
+    found = section(rows)
+    assert pareto(found.entries, "lower") == {ROBERTA, BART["method"]}
+    assert {name: entry.pareto for name, entry in lines(found).items()} == {
+        ROBERTA: True, BART["method"]: True, LLAMA["method"]: False
+    }  # fmt: skip
+    unmeasured = section(three("a", [1.0, 1.0, 1.1], device_hours=None))
+    assert unmeasured.entries[0].pareto is None
+
+
+def test_the_cheapest_that_ties_is_told_with_what_it_took():
+    rows = [*three("a", [1.0, 2.0, 3.0], device_hours=3.0), *three("b", [1.1, 2.2, 3.2], device_hours=1.0, **BART)]
+    assert cost_sentences(section(rows)) == [f"of those that tie, {BART['method']} took the fewest device-hours (3)"]
+    assert cost_sentences(section(FAR_APART)) == []
+
+
+def test_differences_below_a_twentieth_of_the_labels_spread_are_practically_none():
+    rows = [*three("a", [1.0, 1.0001, 0.9999]), *three("b", [1.001, 1.0011, 1.0009], **BART)]
+    comparison = section(rows).comparison
+    assert comparison.region == pytest.approx(0.05)  # RMSE and its normalised value are equal here: spread 1
+    assert against(comparison, ROBERTA, BART["method"]) == "equivalent"
+
+
+def test_the_order_of_classification_is_turned():
+    rows = [
+        r.model_copy(update={"task_kind": "classification", "metrics": {"test_roc_auc": r.metrics["test_rmse"] / 4}})
+        for r in FAR_APART
+    ]
+    found = section(rows, tasks={"delaney": TaskFacts(kind="classification")})
+    assert {e.method: e.rank for e in found.entries} == {BART["method"]: 1, "forest_ecfp4": 2, ROBERTA: 3}
+    assert found.comparison.region == 0.01
