@@ -87,10 +87,7 @@ class Sweep:
 
     def leaderboards(self) -> dict[str, Leaderboard]:
         """Task type -> board."""
-        from chembench.report.leaderboard import design_from_state, leaderboards
-
-        state = self.begun()
-        return {kind: board for kind, board in leaderboards(self.rows(), design_from_state(state)).items()}
+        return self._boards()[0]
 
     def report(self, output: Path | None = None) -> list[Path]:
         """Write ``report.html``, ``report.md`` and figures into ``output``; of a running sweep what there is."""
@@ -101,8 +98,25 @@ class Sweep:
     def pretrain_board(self) -> PretrainBoard:
         """Validation loss per architecture, size and scale."""
         from chembench.report.pretrain_board import pretrain_board
+        from chembench.report.rows import rows_from_state
 
-        return pretrain_board(self.rows(), self.name, self.state().space_digest)
+        state = self.state()
+        return pretrain_board(rows_from_state(state), self.name, state.space_digest)
+
+    def boards(self) -> list[Leaderboard | PretrainBoard]:
+        """The leaderboards and the pre-training board, of one reading of the ledger."""
+        leaderboards, pretrained = self._boards()
+        return [*leaderboards.values(), pretrained]
+
+    def _boards(self) -> tuple[dict[str, Leaderboard], PretrainBoard]:
+        from chembench.report.leaderboard import design_from_state, leaderboards
+        from chembench.report.pretrain_board import pretrain_board
+        from chembench.report.rows import rows_from_state
+
+        state = self.begun()
+        rows = rows_from_state(state)
+        found: dict[str, Leaderboard] = {**leaderboards(rows, design_from_state(state))}
+        return found, pretrain_board(rows, self.name, state.space_digest)
 
     def side(self) -> Side:
         """Its rows and design, as one side of a comparison."""

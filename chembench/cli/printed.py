@@ -14,7 +14,7 @@ def print_boards(view: Sweep, form: str) -> None:
     """Every leaderboard and the pre-training board, in one form."""
     from chembench.report import render
 
-    boards: list[render.Board] = [*view.leaderboards().values(), view.pretrain_board()]
+    boards: list[render.Board] = view.boards()
     if form == "table":
         from rich.console import Console
 

@@ -76,9 +76,9 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def _interval(centre: float, spread: float, freedom: float, n: int) -> Estimate:
-    from scipy.stats import t
+    from scipy.special import stdtrit  # scipy.stats gives the same number and takes half a second more to import
 
-    half = float(t.ppf(0.5 + CONFIDENCE / 2, freedom)) * spread / math.sqrt(n)
+    half = float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * spread / math.sqrt(n)
     return Estimate(mean=centre, low=centre - half, high=centre + half, n=n)
 
 
