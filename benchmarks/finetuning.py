@@ -1,6 +1,8 @@
 """A search over fine-tunings from one checkpoint, end to end: `chembench sweep`, and Tune + OptunaSearch + Trainer.
 
 Both sides run as commands of their own and take turns: wall time from their start to their end, Ray's start included.
+On a machine that others use too they had better run at once, so that what these do falls on all sides alike; the
+slower side then has the machine for itself in the end, which favours it.
 They are given the same rows, tokenizer, checkpoint, ranges, trials, epochs and number of processes. chembench also
 keeps a ledger and predictions, sends everything to MLflow, trains the chosen recipe anew and opens its test, within
 its time.
@@ -17,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,7 +161,7 @@ def probe_rows(found: Mapping[str, list[float]]) -> str:
     return table(["linear probe", "s", "CPU s"], lines)
 
 
-def measure(trials: int, rounds: int, slots: int, root: Path) -> str:
+def measure(trials: int, rounds: int, slots: int, at_once: bool, root: Path) -> str:
     """The table, as Markdown.
 
     Raises:
@@ -168,17 +171,19 @@ def measure(trials: int, rounds: int, slots: int, root: Path) -> str:
     first, _ = place.sweep("first", 1)  # data, splits and the checkpoint, which are not measured
     found: dict[str, list[Ended]] = {way: [] for way in (OURS, *OTHERS)}
     for number in range(rounds):
-        found[OURS].append(by_chembench(place, f"round{number}", trials))
-        for way, options in OTHERS.items():
-            found[way].append(by_tune(trial_file(first), trials, slots, options))
+        with ThreadPoolExecutor(len(found) if at_once else 1) as pool:
+            ended = {OURS: pool.submit(by_chembench, place, f"round{number}", trials)}
+            for way, options in OTHERS.items():
+                ended[way] = pool.submit(by_tune, trial_file(first), trials, slots, options)
         for way, runs in found.items():
+            runs.append(ended[way].result())
             click.echo(f"{way}: {runs[-1].seconds:.0f} s, {runs[-1].cpu_seconds:.0f} CPU s", err=True)
             if runs[-1].epochs != [EPOCHS] * trials:
                 raise click.ClickException(f"{way} must carry out {trials} x {EPOCHS} epochs, got {runs[-1].epochs}")
     task = place.task if place.task == "delaney" else f"{place.task} (delaney-processed.csv is not here)"
     return (
         f"{trials} trials of {EPOCHS} epochs on {task}, full fine-tuning of one RoBERTa w64x2, {slots} processes, "
-        f"{rounds} rounds in turn; wall time from start to end of the command, and CPU time of all its processes. "
+        f"{rounds} rounds, {'all ways at once' if at_once else 'one way after the other'}; wall time from start to end of the command, and CPU time of all its processes. "
         f"Scores: root mean square error on validation in standard deviations, lower is better.\n\n{rows(found)}\n"
         f"Probes of the frozen checkpoint, {EPOCHS} epochs too, one after the other in one process:\n\n"
         f"{probe_rows(probes(trial_file(first), 12))}\n"
@@ -206,11 +211,13 @@ def rows(found: dict[str, list[Ended]]) -> str:
 @click.option("--trials", default=60, show_default=True)
 @click.option("--rounds", default=1, show_default=True)
 @click.option("--slots", default=2, show_default=True, help="Trials at a time.")
+@click.option("--at-once", is_flag=True, help="Run all ways at the same time, where the machine has other work too.")
 @click.option("--write", is_flag=True, help="Put the table into reports/benchmarks.md.")
-def main(trials: int, rounds: int, slots: int, write: bool) -> None:
+def main(trials: int, rounds: int, slots: int, at_once: bool, write: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="b_", ignore_cleanup_errors=True) as root:
-        text = measure(trials, rounds, slots, Path(root))
+        text = measure(trials, rounds, slots, at_once, Path(root))
     command = f"python benchmarks/finetuning.py --trials {trials} --rounds {rounds} --slots {slots}"
+    command += " --at-once" if at_once else ""
     publish("Fine-tuning, a whole search", command, text, write=write)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-LOOK_SECONDS = 0.2
+LOOK_SECONDS = 0.5
 TICKS = os.sysconf("SC_CLK_TCK")
 
 

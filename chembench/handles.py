@@ -115,8 +115,8 @@ class Sweep:
 
         state = self.begun()
         rows = rows_from_state(state)
-        found: dict[str, Leaderboard] = {**leaderboards(rows, design_from_state(state))}
-        return found, pretrain_board(rows, self.name, state.space_digest)
+        found = leaderboards(rows, design_from_state(state))
+        return {str(kind): board for kind, board in found.items()}, pretrain_board(rows, self.name, state.space_digest)
 
     def side(self) -> Side:
         """Its rows and design, as one side of a comparison."""
