@@ -181,9 +181,10 @@ def measure(trials: int, rounds: int, slots: int, at_once: bool, root: Path) -> 
             if runs[-1].epochs != [EPOCHS] * trials:
                 raise click.ClickException(f"{way} must carry out {trials} x {EPOCHS} epochs, got {runs[-1].epochs}")
     task = place.task if place.task == "delaney" else f"{place.task} (delaney-processed.csv is not here)"
+    how = "all ways at once" if at_once else "one way after the other"
     return (
         f"{trials} trials of {EPOCHS} epochs on {task}, full fine-tuning of one RoBERTa w64x2, {slots} processes, "
-        f"{rounds} rounds, {'all ways at once' if at_once else 'one way after the other'}; wall time from start to end of the command, and CPU time of all its processes. "
+        f"{rounds} rounds, {how}; wall time from start to end of the command, and CPU time of all its processes. "
         f"Scores: root mean square error on validation in standard deviations, lower is better.\n\n{rows(found)}\n"
         f"Probes of the frozen checkpoint, {EPOCHS} epochs too, one after the other in one process:\n\n"
         f"{probe_rows(probes(trial_file(first), 12))}\n"
