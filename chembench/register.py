@@ -18,7 +18,7 @@ from chembench.sweep.ledger import read_state
 from chembench.sweep.locking import is_at_rest
 from chembench.sweep.state import SweepState
 from chembench.sweep.units import first_of
-from chembench.sweep.winners import winners
+from chembench.sweep.winners import confirmed, is_begun, winners
 
 
 def register(cache: CachePaths, paths: SweepPaths) -> None:
@@ -139,9 +139,9 @@ def needs_of(state: SweepState) -> Needs:
         needs.models[uid] = f"winner of {task}"
         outcome = state.items[uid].outcome
         needs.best[task] = outcome.metrics["objective"] if outcome else float("inf")
-    for items in state.confirms.values():
-        if any(item.is_left for item in items):
-            standing = (item for item in items if first_of("confirm", item) and not item.superseded)
+    for items in confirmed(state).values():
+        if any(item.is_left for item in items) or not is_begun(state, items):
+            standing = (item for item in items if first_of("confirm", item))
             needs.models |= {item.uid: f"may still win {item.labels['task']}" for item in standing}
     for item in state.items.values():
         checkpoint = item.uid if isinstance(item.spec, PretrainSpec) else getattr(item.spec, "pretrained", None)

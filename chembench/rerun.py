@@ -237,8 +237,10 @@ def _replicate_of(item: ItemRecord) -> tuple[Any, ...]:
     spec = item.spec
     cell = item.cell.name if item.cell else None
     if isinstance(spec, TrialSpec):
-        return (spec.kind, cell, spec.task, spec.split, spec.finetune.digest)
-    return (spec.kind, spec.baseline, spec.task, spec.split) if isinstance(spec, BaselineSpec) else (spec.kind, cell)
+        return (spec.kind, cell, spec.task, spec.outer, spec.split, spec.finetune.digest)
+    if isinstance(spec, BaselineSpec):
+        return (spec.kind, spec.baseline, spec.task, spec.outer, spec.split)
+    return (spec.kind, cell)
 
 
 def _noise_of(name: str, recorded: float, spreads: Mapping[str, float] | None) -> float | None:

@@ -62,6 +62,8 @@ def status(sweep: str, out: Path, form: str) -> None:
         return
     states = sorted({state for counts in found.counts.values() for state in counts})
     click.echo(printing.table([{"kind": kind, **counts} for kind, counts in found.counts.items()], ("kind", *states)))
+    if found.outer:
+        click.echo(found.outer)
     print_failures(view)
     known = sum(sum(counts.values()) for counts in found.counts.values())
     left = f", about {printing.duration(found.eta_seconds)} left" if found.eta_seconds is not None else ""

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chembench.config import stable_seed
+from chembench.data.specs import Groups
 
 Ints = NDArray[np.int64]
 Parts = tuple[Ints, Ints, Ints]
 """Rows of training, validation and test."""
-Groups = Literal["scaffold", "cluster", "random"]
 Keys = tuple[str | int, ...]
 """One key for each molecule; those with the same key stay together."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from chembench.config import Spec
+
+Groups = Literal["scaffold", "cluster", "random"]
+"""How molecules are grouped that may not be parted by an outer fold."""
 
 
 class CorpusSpec(Spec):

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from chembench.chem.descriptors import rdkit_version
 from chembench.config import digest_of, stable_seed
-from chembench.data.divisions import Groups, Ints, folds_of, gathered, group_keys, joined, shuffled, taken
+from chembench.data.divisions import Ints, folds_of, gathered, group_keys, joined, shuffled, taken
+from chembench.data.specs import Groups
 from chembench.errors import DataError
 from chembench.paths import CachePaths, built_whole, read_json, write_json
 from chembench.registry import SPLITTERS

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 RECIPE_CHANGED = "recipe changed after opening"
 EXTENDED = "confirmed on more seeds after its test had been seen"
+REUSED = "recipe reused across outer folds"
 
 NOTES: dict[str, tuple[str, str]] = {
     RECIPE_CHANGED: (
@@ -17,6 +18,11 @@ NOTES: dict[str, tuple[str, str]] = {
         "‡",
         "its test scores singled it out for more head seeds than the others have; all its seeds are counted, those "
         "that were seen before too",
+    ),
+    REUSED: (
+        "§",
+        "its recipe was chosen once, by a search that trained and validated on molecules which are test in the outer "
+        "folds; weights were fitted to each training part alone, but the choice of the recipe has seen the tests",
     ),
 }
 """Badge -> its mark, and what a reader must know."""

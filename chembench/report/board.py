@@ -38,13 +38,16 @@ class Design(Value):
     pretrain_seeds: int = 1
     splits: int = 1
     head_seeds: int = 1
+    outers: int = 0
+    """Outer folds of all repeats; 0: one test set, that of the named split."""
     cells: tuple[str, ...] = ()
     """Names of grid and control cells; empty in an adaptive space, where the sampler chooses."""
 
     @property
     def replicates(self) -> set[Key]:
         axes = (self.pretrain_seeds, self.splits, self.head_seeds)
-        return {Key(*indices) for indices in itertools.product(*map(range, axes))}
+        outers = range(1, self.outers + 1) if self.outers else (0,)
+        return {Key(*indices) for indices in itertools.product(*map(range, axes), outers)}
 
 
 class Entry(Value):

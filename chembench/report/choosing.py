@@ -28,7 +28,10 @@ def best_units(
     for task in tasks:
         if task not in sections:
             raise UnknownNameError("task", task, sections)
-    studies = {(row.task, row.method): row.study for row in rows if row.kind == "confirm" and not row.superseded}
+    studies: dict[tuple[str | None, str], dict[str, None]] = {}  # of nested searches one for each outer fold
+    for row in rows:
+        if row.kind == "confirm" and not row.superseded and row.study is not None:
+            studies.setdefault((row.task, row.method), {})[row.study] = None
     found: list[str] = []
     for task in tasks or sections:
         lines = [entry.method for entry in sections[task].entries if entry.group != "baseline"]
@@ -37,5 +40,5 @@ def best_units(
                 f"only complete lines of a board can be confirmed on more seeds, task '{task}' has none yet; "
                 "go on with the sweep"
             )
-        found += [study for method in lines[:top] if (study := studies[task, method]) is not None]
+        found += [study for method in lines[:top] for study in studies[task, method]]
     return found

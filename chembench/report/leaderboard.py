@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from chembench.errors import DataError
-from chembench.report.badges import EXTENDED, RECIPE_CHANGED
+from chembench.report.badges import EXTENDED, RECIPE_CHANGED, REUSED
 from chembench.report.board import (
     BETTER,
     FOREST,
@@ -24,7 +24,7 @@ from chembench.report.board import (
     TaskFacts,
     TaskSection,
 )
-from chembench.report.lines import group_of, recipe_text, scope_of, why_incomplete
+from chembench.report.lines import group_of, recipes_text, scope_of, why_incomplete
 from chembench.report.rows import ResultRow, State
 from chembench.report.spent import spent_on
 from chembench.report.standing import compared, placed
@@ -57,6 +57,7 @@ def design_from_state(state: State) -> Design:
         space_digest=state.space_digest,
         tasks=tasks,
         cells=tuple(sorted(_cell_name(cell) for cell in cells)),
+        outers=header["confirm"].get("outer_folds", 0) * header["confirm"].get("outer_repeats", 1),
         **counts,
     )
 
@@ -223,16 +224,20 @@ def _entry(
         secondary={name: value for name, value in means.items() if value is not None},
         vs_forest=difference(line.scores, forest.scores) if compared and forest else None,
         spent=spent_on(first.method, rows, own, pretrainings),
-        recipe=first.recipe,
-        recipe_text=recipe_text(first.finetune),
+        recipe=first.recipe if len({row.recipe for row in rows}) == 1 else None,
+        recipe_text=recipes_text(rows),
         untuned=first.untuned,
         badges=_badges(line.group),
     )
 
 
 def _badges(group: Sequence[ResultRow]) -> tuple[str, ...]:
-    told = ((RECIPE_CHANGED, any(row.recipe_changed for row in group)), (EXTENDED, any(row.extended for row in group)))
-    return tuple(badge for badge, holds in told if holds)
+    told = {
+        RECIPE_CHANGED: any(row.recipe_changed for row in group),
+        EXTENDED: any(row.extended for row in group),
+        REUSED: any(row.recipe_reused for row in group),
+    }
+    return tuple(badge for badge, holds in told.items() if holds)
 
 
 def _mean_of(rows: Sequence[ResultRow], metric: str) -> float | None:

@@ -45,6 +45,12 @@ def recipe_text(recipe: FinetuneSpec | None) -> str:
     return " ".join(words)
 
 
+def recipes_text(rows: Sequence[ResultRow]) -> str:
+    """The recipe of a line, or how many it has: one for each outer fold where searches are nested."""
+    recipes = {row.recipe for row in rows}
+    return recipe_text(rows[0].finetune) if len(recipes) == 1 else f"{len(recipes)} recipes in different outer folds"
+
+
 def _plain(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 

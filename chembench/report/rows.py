@@ -119,6 +119,8 @@ class ResultRow(BaseModel):
     """Of a confirm run: the test was opened for another recipe, too."""
     extended: bool = False
     """Of a confirm run: its line was given more head seeds after its test scores had been seen."""
+    recipe_reused: bool = False
+    """Of a confirm run: its recipe was chosen on another division, whose search saw molecules of this test."""
     untuned: bool = False
     deterministic: bool = False
     """The seed changes nothing."""
@@ -191,6 +193,7 @@ def _spec_fields(state: State, record: Record) -> dict[str, Any]:
         return fields | {"head_seed": labels.get("head_seed", spec.seed)}
     return fields | {
         "superseded": record.superseded,
+        "recipe_reused": spec.kind == "confirm" and bool(spec.outer) and not _is_nested(state),
         "extended": spec.kind == "confirm" and str(labels.get("unit")) in state.extensions,
         "recipe_changed": spec.kind == "confirm" and len(state.openings.get(str(labels.get("unit")), ())) > 1,
         "pretrain_uid": spec.pretrained,
@@ -199,6 +202,10 @@ def _spec_fields(state: State, record: Record) -> dict[str, Any]:
         "recipe": spec.finetune.digest,
         "finetune": spec.finetune,
     }
+
+
+def _is_nested(state: State) -> bool:
+    return bool(state.header.get("confirm", {}).get("outer_search") == "nested")
 
 
 def _outcome_fields(spec: PretrainSpec | TrialSpec | BaselineSpec, outcome: Outcome) -> dict[str, Any]:
@@ -231,7 +238,7 @@ def _whole(value: float | None) -> int | None:
 
 
 def _order(row: ResultRow) -> tuple[Any, ...]:
-    indices = (row.pretrain_seed, row.split, row.head_seed, row.ordinal)
+    indices = (row.outer, row.pretrain_seed, row.split, row.head_seed, row.ordinal)
     return (
         row.task or "",
         row.kind,

@@ -14,7 +14,7 @@ from chembench.paths import safe_name
 from chembench.registry import ARCHITECTURES
 from chembench.specs import FinetuneSpec, PretrainSpec
 from chembench.sweep.parameters import Parameter, Scalar, check_values, parse_parameter
-from chembench.sweep.space import GRID_AXES, PRETRAIN_FIELDS, Space
+from chembench.sweep.space import GRID_AXES, PRETRAIN_FIELDS, ConfirmTable, Space
 from chembench.sweep.study import ordered
 
 Problem = tuple[str, str]
@@ -64,7 +64,16 @@ def check_space(space: Space, broken: Collection[str] = ()) -> list[Problem]:
     axes, wrong_axes = _parsed(space.model, "model", None)
     draft = _Draft(space, frozenset(broken), recipe, axes)
     problems += wrong_axes
-    for check in (_check_name, _check_axes, _check_grid, _check_recipe, _check_search, _check_pretrain, _check_tasks):
+    for check in (
+        _check_name,
+        _check_axes,
+        _check_grid,
+        _check_recipe,
+        _check_search,
+        _check_pretrain,
+        _check_tasks,
+        _check_outer,
+    ):
         problems += check(draft)
     if space.tokenizer.allow_lossy and space.mode != "paper" and not draft.is_broken("mode"):
         sentence = 'a lossy tokenizer is legal in paper mode alone; set mode = "paper" or drop it'
@@ -293,6 +302,21 @@ def _check_tasks(draft: _Draft) -> list[Problem]:
     if len(set(space.tasks)) < len(space.tasks):
         problems.append(("tasks", f"tasks must not repeat a name, got {list(space.tasks)}"))
     return problems
+
+
+def _check_outer(draft: _Draft) -> list[Problem]:
+    table, default = draft.space.confirm, ConfirmTable()
+    if table.is_nested and any(axis.is_searched for axis in draft.axes.values()):
+        sentence = (
+            "'nested' compares the cells of a [grid], an adaptive space may choose another cell in each outer fold; "
+            "use outer_search = 'reuse', or write the axes under [grid]"
+        )
+        return [("confirm.outer_search", sentence)]
+    if table.outer_folds or draft.is_broken("confirm.outer_folds"):
+        return []
+    idle = ("outer_repeats", "outer_groups", "outer_search")
+    told = "says nothing without outer folds; give confirm.outer_folds = 5, or drop it"
+    return [(f"confirm.{name}", told) for name in idle if getattr(table, name) != getattr(default, name)]
 
 
 def unknown_key(name: str, known: list[str], kind: str = "key") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from chembench.config import stable_seed
@@ -9,12 +10,12 @@ from chembench.errors import ConfigError
 from chembench.specs import Cell
 from chembench.sweep.cells import cells_in_shard, control_cells, grid_cells, split_feasible
 from chembench.sweep.parameters import Parameter
-from chembench.sweep.resolve import Resolver, settings_of
+from chembench.sweep.resolve import Replicate, Resolver, settings_of
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import Space
 from chembench.sweep.state import SweepState
 from chembench.sweep.study import Study
-from chembench.sweep.units import Event, Unit
+from chembench.sweep.units import Event, Unit, split_name_of
 
 
 def units_of(space: Space, resolver: Resolver, shard: Shard | None = None) -> list[Unit]:
@@ -24,17 +25,19 @@ def units_of(space: Space, resolver: Resolver, shard: Shard | None = None) -> li
         ConfigError: if the sampler of an adaptive space may draw a cell that cannot be built.
     """
     places = _tasks(space, resolver, shard) if space.is_adaptive else _cells_and_tasks(space, resolver, shard)
-    table = space.search
+    table, searched = space.search, space.confirm.searched
     return [
         Unit(
             name=name,
             task=task,
             cell=cell,
+            outer=outer,
             study=Study(name, parameters, table.sampler, table.trials, table.ask_window, space.seed),
             resolver=resolver,
             order=order,
         )
-        for order, (name, task, cell, parameters) in enumerate(places)
+        for order, ((line, task, cell, parameters), outer) in enumerate(itertools.product(places, searched))
+        for name in [f"{line}/outer-{outer}" if outer else line]
     ]
 
 
@@ -70,15 +73,15 @@ def baseline_events(resolver: Resolver, state: SweepState, shard: Shard | None =
     """The events that register the baselines which the ledger does not know yet."""
     space = resolver.space
     events: list[Event] = []
-    for task in space.tasks:
-        for name in space.controls.baselines:
-            seeds = 1 if name == "constant" else space.confirm.head_seeds
-            for split in range(space.confirm.splits):
-                for seed in range(seeds):
-                    spec = resolver.baseline(name, task, split, seed)
-                    if spec.digest in state.items or (shard is not None and not shard.holds(spec.digest)):
-                        continue
-                    labels = {"task": task, "split": split, "head_seed": seed, "split_name": space.task_def(task).split}
-                    event = {"event": "item", "uid": spec.digest, "spec": spec.canonical()}
-                    events.append({**event, "cell": None, "labels": labels})
+    table = space.confirm
+    for task, name in itertools.product(space.tasks, space.controls.baselines):
+        seeds = 1 if name == "constant" else table.head_seeds
+        for outer, split, seed in itertools.product(table.outers, range(table.splits), range(seeds)):
+            spec = resolver.baseline(name, task, Replicate(split=split, head_seed=seed, outer=outer))
+            if spec.digest in state.items or (shard is not None and not shard.holds(spec.digest)):
+                continue
+            place = {"split": split, "head_seed": seed, **({"outer": outer} if outer else {})}
+            labels = {"task": task, **place, "split_name": split_name_of(space, task, outer)}
+            event = {"event": "item", "uid": spec.digest, "spec": spec.canonical()}
+            events.append({**event, "cell": None, "labels": labels})
     return events

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,8 @@ class Prepared:
     corpus: Corpus | None
     shards: ShardSet | None
     tasks: dict[str, Task]
-    splits: dict[tuple[str, int], Split]
-    """(task, split index) -> split."""
+    splits: dict[tuple[str, int, int], Split]
+    """(task, outer test set, split index) -> split."""
 
     @property
     def folders(self) -> list[Path]:
@@ -44,8 +45,9 @@ class Prepared:
         if self.corpus is not None and self.shards is not None:
             found |= {"corpus": self.corpus.digest, "labels": self.shards.labels_digest}
         found |= {f"task {name}": task.digest for name, task in self.tasks.items()}
-        for (task, index), split in self.splits.items():
-            found |= {f"split {index} of {task}": split.digest, f"test of {task}": split.sealed}
+        for (task, outer, index), split in self.splits.items():
+            of = f"outer {outer} of {task}" if outer else task
+            found |= {f"split {index} of {of}": split.digest, f"test of {of}": split.sealed}
         return found
 
 
@@ -83,13 +85,42 @@ def prepare(space: Space, cache: CachePaths, data_dir: Path, processes: int, say
 
 def _tasks(
     space: Space, cache: CachePaths, data_dir: Path, base: Path, say: Say
-) -> tuple[dict[str, Task], dict[tuple[str, int], Split]]:
-    tasks, splits = {}, {}
+) -> tuple[dict[str, Task], dict[tuple[str, int, int], Split]]:
+    tasks: dict[str, Task] = {}
+    splits: dict[tuple[str, int, int], Split] = {}
     for name in space.tasks:
         say(f"task: {name}")
         definition = space.task_def(name)
         tasks[name] = prepare_task(definition, data_dir, cache, base)
-        for index in range(space.confirm.splits):
-            way = Division(definition.split, definition.split_seed, index, definition.split_similarity)
-            splits[name, index] = prepare_split(tasks[name], way, cache)
+        own: dict[tuple[str, int, int], Split] = {}
+        for outer, index in _places(space):
+            way = _division(space, name, outer, index)
+            own[name, outer, index] = prepare_split(tasks[name], way, cache)
+        splits |= own
+        if space.confirm.outer_folds:
+            say(_folds_told(space, name, [split for (_, outer, index), split in own.items() if outer and not index]))
     return tasks, splits
+
+
+def _places(space: Space) -> list[tuple[int, int]]:
+    """(outer test set, split index) of every split that is needed: replicates, and what is searched on."""
+    table = space.confirm
+    crossed = itertools.product(table.outers, range(table.splits))
+    return sorted({*crossed, *((outer, 0) for outer in table.searched)})
+
+
+def _division(space: Space, task: str, outer: int, index: int) -> Division:
+    table, known = space.confirm, space.task_def(task)
+    if not outer:
+        return Division(known.split, known.split_seed, index, known.split_similarity)
+    return Division(
+        table.outer_groups, known.split_seed, index, known.split_similarity, folds=table.outer_folds, outer=outer
+    )
+
+
+def _folds_told(space: Space, task: str, folds: list[Split]) -> str:
+    table, sizes = space.confirm, [split.counts["test"] for split in folds]
+    return (
+        f"outer folds of {task}: {table.outer_folds} x {table.outer_repeats} by {table.outer_groups}, "
+        f"tests of {min(sizes):,} to {max(sizes):,} molecules"
+    )

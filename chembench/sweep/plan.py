@@ -195,17 +195,18 @@ def _items(space: Space, cells: list[Cell], controls: list[Cell], tasks: int) ->
         tasks: how many tasks are searched on; baselines are run on all.
     """
     confirm = space.confirm
-    units = tasks * (1 if space.is_adaptive else len(cells) + len(controls))
+    lines = tasks * (1 if space.is_adaptive else len(cells) + len(controls))
+    units, outers = lines * len(confirm.searched), len(confirm.outers)
     distinct = len({pretraining_name(cell) for cell in cells if not cell.is_control})
-    demanded = min(distinct, space.search.trials * tasks) if space.is_adaptive else distinct
+    demanded = min(distinct, space.search.trials * units) if space.is_adaptive else distinct
     top = min(confirm.rescore_top, space.search.trials)
     per_task = sum(confirm.splits * (1 if b == "constant" else confirm.head_seeds) for b in space.controls.baselines)
     return {
         "pretrain": demanded * confirm.pretrain_seeds,
         "search": units * space.search.trials,
         "rescore": units * top * confirm.rescore_seeds if top > 1 else 0,
-        "confirm": units * confirm.pretrain_seeds * confirm.splits * confirm.head_seeds,
-        "baseline": len(space.tasks) * per_task,
+        "confirm": lines * outers * confirm.pretrain_seeds * confirm.splits * confirm.head_seeds,
+        "baseline": len(space.tasks) * outers * per_task,
     }
 
 
@@ -263,10 +264,11 @@ def _rows(task: str) -> int:
 
 
 def _disk_gb(space: Space, planned: tuple[PlannedCell, ...], outputs: int, items: dict[Kind, int]) -> float:
-    """Checkpoints, kept models (one per unit), shards."""
+    """Checkpoints, kept models (one per line), shards."""
     pretrained = sum(4.0 * c.parameters for c in _pretrained_once(planned)) * space.confirm.pretrain_seeds
-    units = items["confirm"] / (space.confirm.pretrain_seeds * space.confirm.splits * space.confirm.head_seeds)
-    kept = units * 4.0 * sum(c.parameters for c in planned) / len(planned)
+    table = space.confirm
+    lines = items["confirm"] / (table.pretrain_seeds * table.splits * table.head_seeds * len(table.outers))
+    kept = lines * 4.0 * sum(c.parameters for c in planned) / len(planned)
     largest = max((c.molecules for c in planned), default=0)
     shards = (largest + space.corpus.validation) * (TOKENS_PER_MOLECULE + 8 + 4 * outputs)
     return (pretrained + kept + shards) / 1e9
@@ -286,6 +288,8 @@ def _notes(space: Space) -> list[str]:
     own = [name for name in space.tasks if name not in TASK_ROWS]
     if own:
         notes.append(f"rows of {', '.join(own)} are taken as {OWN_TASK_ROWS:,}")
+    if space.confirm.outer_folds:
+        notes.append(space.confirm.outer_text)
     if space.is_adaptive:
         notes.append("adaptive: counts and costs are upper bounds; the sampler chooses the cells")
     notes.append(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from chembench.config import Spec
 from chembench.paths import RunPaths, SweepPaths
+from chembench.sweep.space import ConfirmTable
 from chembench.sweep.state import ItemRecord, SweepState
 
 _FRAME = re.compile(r'^ *File "(?:[^"]*/)?(chembench/(?:[a-z_]+/)*[a-z_]+\.py)", line ([0-9]+)', re.MULTILINE)
@@ -45,6 +46,8 @@ class SweepStatus(Spec):
     """Cause -> failed items."""
     first_failure: str
     """Uid and message of the first failed item."""
+    outer: str
+    """What the outer folds are; empty without them."""
     asked_twice: int
     eta_seconds: float | None
     """From the mean wall time per kind so far; none before the first result."""
@@ -101,6 +104,7 @@ def status_of(state: SweepState) -> SweepStatus:
         finished=state.finished,
         failures=dict(sorted(causes.items())),
         first_failure=first,
+        outer=ConfirmTable.model_validate(state.header.get("confirm", {})).outer_text,
         asked_twice=state.asked_twice,
         eta_seconds=None if state.finished else seconds_left(state),
     )

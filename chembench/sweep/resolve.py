@@ -30,6 +30,8 @@ class Replicate:
     pretrain_seed: int = 0
     split: int = 0
     head_seed: int = 0
+    outer: int = 0
+    """Which outer test set; 0 is that of the named split."""
 
 
 @dataclass(slots=True)
@@ -84,7 +86,7 @@ class Resolver:
 
     def trial(self, kind: TrialKind, cell: Cell, task: str, recipe: FinetuneSpec, at: Replicate) -> TrialSpec:
         """One fine-tuning; the sealed labels' digest stands in confirm trials only."""
-        prepared_task, split = self.prepared.tasks[task], self.prepared.splits[task, at.split]
+        prepared_task, split = self.prepared.tasks[task], self.prepared.splits[task, at.outer, at.split]
         model = self.model(cell)
         pretrained = None if cell.is_control else self.pretrain(cell, at.pretrain_seed).digest
         return TrialSpec(
@@ -101,6 +103,7 @@ class Resolver:
             test_rows=split.test_rows,
             sealed=split.sealed if kind == "confirm" else None,
             split=at.split,
+            outer=at.outer,
             finetune=recipe,
             head_seed=stable_seed(self.space.seed, "head", kind, at.head_seed),
             mask_missing=self.space.task_def(task).mask_missing,
@@ -108,9 +111,9 @@ class Resolver:
             threads=self.space.resources.shape(kind).threads,
         )
 
-    def baseline(self, name: str, task: str, split_index: int, seed: int) -> BaselineSpec:
+    def baseline(self, name: str, task: str, at: Replicate) -> BaselineSpec:
         """One baseline on the rows that the trials of this split use."""
-        prepared_task, split = self.prepared.tasks[task], self.prepared.splits[task, split_index]
+        prepared_task, split = self.prepared.tasks[task], self.prepared.splits[task, at.outer, at.split]
         return BaselineSpec(
             baseline=name,
             descriptors=self.space.labels.descriptors,
@@ -120,8 +123,9 @@ class Resolver:
             data=split.data,
             test_rows=split.test_rows,
             sealed=split.sealed,
-            split=split_index,
-            seed=stable_seed(self.space.seed, "baseline", seed),
+            split=at.split,
+            outer=at.outer,
+            seed=stable_seed(self.space.seed, "baseline", at.head_seed),
             threads=self.space.resources.shape("baseline").threads,
         )
 
@@ -138,7 +142,7 @@ class Resolver:
                 statistics=str(shards.statistics),
                 checkpoint=str(self.cache.pretrained(spec.digest)),
             )
-        split = self.prepared.splits[spec.task, spec.split]
+        split = self.prepared.splits[spec.task, spec.outer, spec.split]
         sealed = str(split.sealed_folder) if spec.sealed else None
         if isinstance(spec, BaselineSpec):
             return Inputs(split=str(split.folder), sealed=sealed)

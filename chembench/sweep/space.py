@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from chembench.config import Spec, digest_of
 from chembench.data.catalog import TASKS, TaskDef
-from chembench.data.specs import CorpusSpec, LabelSpec
+from chembench.data.specs import CorpusSpec, Groups, LabelSpec
 from chembench.errors import UnknownNameError
 from chembench.registry import ARCHITECTURES, BASELINES, PRUNERS, SAMPLERS, Registry
 from chembench.specs import Kind, Precision
@@ -34,7 +34,13 @@ PRETRAIN_FIELDS = (
 """Fields of `PretrainSpec` that a space sets; the others follow from the cell and the data."""
 
 
-RAISABLE = ("search.trials", "confirm.head_seeds", "confirm.pretrain_seeds", "confirm.splits")
+RAISABLE = (
+    "search.trials",
+    "confirm.head_seeds",
+    "confirm.pretrain_seeds",
+    "confirm.splits",
+    "confirm.outer_repeats",
+)
 """What may grow under a sweep that has begun: more of the same, which leaves everything done as it is."""
 
 
@@ -92,6 +98,46 @@ class ConfirmTable(Spec):
     pretrain_seeds: PositiveInt = 1
     splits: PositiveInt = 1
     head_seeds: PositiveInt = 3
+    outer_folds: NonNegativeInt = 0
+    """Outer folds of one repeat, each the test of the others; 0: the one test of each task's named split."""
+    outer_repeats: PositiveInt = 1
+    """How often the molecules are divided into folds anew."""
+    outer_groups: Groups = "scaffold"
+    """What no fold may part."""
+    outer_search: Literal["reuse", "nested"] = "reuse"
+    """``reuse``: the recipe is chosen once, on the named split, and its lines are badged, because that search saw
+    molecules of every test; ``nested``: each fold has a search of its own, on its training part alone."""
+
+    @field_validator("outer_folds")
+    @classmethod
+    def _no_single_fold(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("outer_folds is at least 2, or 0 for the test of the named split, got 1; try 5")
+        return value
+
+    @property
+    def outers(self) -> tuple[int, ...]:
+        """Indices of the outer test sets that confirm runs and baselines are scored on."""
+        return tuple(range(1, self.outer_folds * self.outer_repeats + 1)) if self.outer_folds else (0,)
+
+    @property
+    def is_nested(self) -> bool:
+        return bool(self.outer_folds) and self.outer_search == "nested"
+
+    @property
+    def searched(self) -> tuple[int, ...]:
+        """Indices of the outer test sets whose training parts are searched on, a study for each."""
+        return self.outers if self.is_nested else (0,)
+
+    @property
+    def outer_text(self) -> str:
+        """What the outer folds are, and where the recipe comes from; empty without them."""
+        if not self.outer_folds:
+            return ""
+        told = f"{self.outer_folds} outer folds x {self.outer_repeats} by {self.outer_groups}"
+        if self.is_nested:
+            return f"{told}, each searched in its training part alone"
+        return f"{told}, recipe reused: chosen once on the named split, whose search sees molecules of each test"
 
 
 class ControlsTable(Spec):
@@ -224,8 +270,12 @@ class Space(Spec):
         data.pop("description", None)
         data.pop("name")
         data["search"].pop("give_up_after")
+        if not self.confirm.outer_folds:
+            for name in ("outer_folds", "outer_repeats", "outer_groups", "outer_search"):
+                del data["confirm"][name]
+        clustered = bool(self.confirm.outer_folds) and self.confirm.outer_groups == "cluster"
         for task in data["task"].values():
-            if task["split"] != "cluster":
+            if task["split"] != "cluster" and not clustered:
                 del task["split_similarity"]  # decides nothing then
         resources: dict[str, str] = {"precision": self.resources.precision}
         for kind in ("pretrain", "search", "rescore", "confirm", "baseline"):

@@ -8,7 +8,8 @@
     opened   the test is opened for this cell, task and recipe
     confirm  crossed replicates of that recipe, each trained anew
 
-A unit is a cell x task of a grid, or a task of an adaptive space. It never waits for a runner and never reads a clock:
+A unit is a cell x task of a grid, or a task of an adaptive space; where searches are nested, one for each outer fold,
+confirmed on that fold alone. It never waits for a runner and never reads a clock:
 `advance` says which events follow from the state, and the engine writes them.
 
 A choice stands as long as its basis is the present one. When trials were added, or a failed one was retried, it is made
@@ -25,6 +26,7 @@ from typing import Any
 from chembench.specs import Cell, EarlierTrial, FinetuneSpec, PretrainSpec, Rungs, TrialKind, TrialSpec
 from chembench.sweep.parameters import Scalar
 from chembench.sweep.resolve import Replicate, Resolver
+from chembench.sweep.space import Space
 from chembench.sweep.state import ItemRecord, SweepState
 from chembench.sweep.study import Study, Told, ask
 
@@ -55,6 +57,8 @@ class Unit:
     resolver: Resolver
     order: int
     """Place among the units; ties between ready items are broken by it."""
+    outer: int = 0
+    """Whose training part is searched on: an outer fold where searches are nested, else the named split (0)."""
     watched: set[str] = field(default_factory=set)
     """Items whose end may let this unit go on: search and rescore trials."""
     is_settled: bool = False
@@ -89,7 +93,7 @@ class Unit:
         params = ask(self.study, ordinal, self.told(state))
         cell = self._cell_of(params)
         recipe = self.resolver.recipe(cell, {k: v for k, v in params.items() if k in self.resolver.space.parameters})
-        at = Replicate()
+        at = Replicate(outer=self.outer)
         spec = self.resolver.trial("search", cell, self.task, recipe, at)
         events = self._items(state, spec, cell, at, {"study": self.study.name, "ordinal": ordinal})
         return [
@@ -176,7 +180,7 @@ class Unit:
         for candidate, seed in itertools.product(best, range(seeds)):
             item = known.get((candidate.ordinal, seed))
             if item is None:
-                at = Replicate(head_seed=seed)
+                at = Replicate(head_seed=seed, outer=self.outer)
                 spec = self.resolver.trial("rescore", candidate.cell, self.task, candidate.recipe, at)
                 events += self._items(state, spec, candidate.cell, at, {"ordinal": candidate.ordinal})
                 item = state.items.get(spec.digest)
@@ -225,8 +229,9 @@ class Unit:
             return []
         cell, recipe = Cell.model_validate(choice["cell"]), FinetuneSpec.model_validate(choice["recipe"])
         events: list[Event] = []
+        outers = (self.outer,) if self.outer else self.resolver.space.confirm.outers
         if (cell.name, recipe.digest) not in state.openings.get(self.name, ()):
-            sealed = self.resolver.prepared.splits[self.task, 0].sealed
+            sealed = [self.resolver.prepared.splits[self.task, outer, 0].sealed for outer in outers]
             events.append(
                 {
                     "event": "opened",
@@ -234,11 +239,11 @@ class Unit:
                     "task": self.task,
                     "cell_name": cell.name,
                     "recipe": recipe.digest,
-                    "sealed": sealed,
+                    "sealed": sealed[0] if len(sealed) == 1 else sealed,
                 }
             )
         known = {replicate_of(item) for item in state.confirms.get(self.name, ()) if not item.superseded}
-        for at in replicates(self.resolver, state.extensions.get(self.name, 0)):
+        for at in replicates(self.resolver, outers, state.extensions.get(self.name, 0)):
             if at not in known:
                 spec = self.resolver.trial("confirm", cell, self.task, recipe, at)
                 events += self._items(state, spec, cell, at, {})
@@ -254,8 +259,10 @@ class Unit:
         if spec.pretrained and spec.pretrained not in state.items:
             events.append(pretrain_event(self.resolver.pretrain(cell, at.pretrain_seed), cell, at))
         if spec.digest not in state.items:
-            split_name = self.resolver.space.task_def(self.task).split
+            split_name = split_name_of(self.resolver.space, self.task, at.outer)
             places = {"pretrain_seed": at.pretrain_seed, "split": at.split, "head_seed": at.head_seed}
+            if at.outer:
+                places["outer"] = at.outer
             events.append(
                 {
                     "event": "item",
@@ -275,27 +282,35 @@ def pretrain_event(spec: PretrainSpec, cell: Cell, at: Replicate) -> Event:
     return {"event": "item", "uid": spec.digest, "spec": spec.canonical(), "cell": bare.canonical(), "labels": labels}
 
 
-def replicates(resolver: Resolver, head_seeds: int = 0) -> list[Replicate]:
+def replicates(resolver: Resolver, outers: Sequence[int], head_seeds: int = 0) -> list[Replicate]:
     """The crossed design: the same indices for every cell, and more head seeds for a unit that was extended.
 
     Args:
         resolver: of the sweep.
+        outers: test sets that the unit is confirmed on.
         head_seeds: that the unit was extended to; as many as the space says at least.
     """
     table = resolver.space.confirm
-    return [
-        Replicate(*at)
-        for at in itertools.product(
-            range(table.pretrain_seeds), range(table.splits), range(max(table.head_seeds, head_seeds))
-        )
-    ]
+    axes = (range(table.pretrain_seeds), range(table.splits), range(max(table.head_seeds, head_seeds)))
+    return [Replicate(*at, outer) for outer in outers for at in itertools.product(*axes)]
 
 
 def replicate_of(item: ItemRecord) -> Replicate:
     """The indices that a trial was registered with."""
-    return Replicate(item.labels["pretrain_seed"], item.labels["split"], item.labels["head_seed"])
+    labels = item.labels
+    return Replicate(labels["pretrain_seed"], labels["split"], labels["head_seed"], labels.get("outer", 0))
+
+
+def line_of(item: ItemRecord) -> str:
+    """The unit of a trial; where searches are nested, what its units in all outer folds have in common."""
+    return str(item.labels["unit"]).removesuffix(f"/outer-{item.spec.outer}")
+
+
+def split_name_of(space: Space, task: str, outer: int) -> str:
+    """How the rows of an item are divided, in a word."""
+    return space.confirm.outer_groups if outer else space.task_def(task).split
 
 
 def first_of(kind: TrialKind, item: ItemRecord) -> bool:
-    """Whether the item is the replicate whose fitted model is kept."""
-    return item.kind == kind and replicate_of(item) == Replicate()
+    """Whether the item is the replicate whose fitted model is kept: of outer folds the first."""
+    return item.kind == kind and replicate_of(item) in (Replicate(), Replicate(outer=1))

@@ -101,7 +101,9 @@ def journal_problem(paths: SweepPaths, space: Space, state: SweepState) -> str |
     expected: dict[str, list[Any]] = {}
     describe = _Trials(space)
     for point, item in _ended(state):
-        expected.setdefault(study_name(state, item.spec.task), []).append(_essence(describe.trial(point, item)))
+        expected.setdefault(study_name(state, item.spec.task, item.spec.outer), []).append(
+            _essence(describe.trial(point, item))
+        )
     if not paths.journal.is_file():
         return "it is not there" if expected else None
     try:
@@ -117,9 +119,9 @@ def journal_problem(paths: SweepPaths, space: Space, state: SweepState) -> str |
     return None
 
 
-def study_name(state: SweepState, task: str) -> str:
-    """What the study of a task is called in the journal."""
-    return f"chembench/{state.name}/{state.space_digest}/{task}"
+def study_name(state: SweepState, task: str, outer: int = 0) -> str:
+    """What the study of a task is called in the journal; where searches are nested, that of a task's outer fold."""
+    return f"chembench/{state.name}/{state.space_digest}/{task}" + (f"/outer-{outer}" if outer else "")
 
 
 @at_the_border
@@ -189,7 +191,7 @@ class _Writer:
         """Add one search trial that has ended."""
         import optuna
 
-        name = study_name(state, item.spec.task)
+        name = study_name(state, item.spec.task, item.spec.outer)
         if name not in self._studies:
             self._studies[name] = optuna.create_study(study_name=name, storage=self._storage, direction="minimize")
         self._studies[name].add_trial(self._trials.trial(point, item))

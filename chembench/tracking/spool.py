@@ -38,7 +38,13 @@ SCORES: Mapping[Group, tuple[str, ...]] = {
 """Scores a tracker shows; what else an outcome holds stays in its ``result.json``."""
 COSTS = ("wall_seconds", "device_hours", "peak_memory_mib")
 SIZES = ("parameters", "trainable_parameters")
-MAY_GROW = ("search.trials", "confirm.head_seeds", "confirm.pretrain_seeds", "confirm.splits")
+MAY_GROW = (
+    "search.trials",
+    "confirm.head_seeds",
+    "confirm.pretrain_seeds",
+    "confirm.splits",
+    "confirm.outer_repeats",
+)
 """Settings of a sweep that may be raised later. MLflow never changes a parameter, so they are tags."""
 
 
@@ -255,6 +261,7 @@ def _item_tags(item: ItemRecord, status: RunStatus) -> dict[str, str]:
         "task": getattr(spec, "task", None),
         "task_type": getattr(spec, "task_kind", None),
         "split": getattr(spec, "split", None),
+        "outer": getattr(spec, "outer", 0) or None,
         "seed": _seed(item),
         "study": item.labels.get("study"),
         "ordinal": item.labels.get("ordinal"),
@@ -283,7 +290,8 @@ def _name(item: ItemRecord) -> str:
         cell = item.cell.name if item.cell else f"{spec.model.architecture}-{spec.model.hidden}x{spec.model.layers}"
         place = f"{cell}/pretrain" if isinstance(spec, PretrainSpec) else f"{cell}/{spec.task}/{spec.kind}"
     ordinal = f" #{item.labels['ordinal']}" if item.kind == "search" and "ordinal" in item.labels else ""
-    return f"{place} s{_seed(item)}{ordinal}"
+    outer = f" o{spec.outer}" if getattr(spec, "outer", 0) else ""
+    return f"{place}{outer} s{_seed(item)}{ordinal}"
 
 
 def _params(item: ItemRecord) -> dict[str, Any]:
@@ -321,7 +329,8 @@ def _inputs(state: SweepState, item: ItemRecord) -> tuple[DataInput, ...]:
         )
     told = state.header.get("tasks", {}).get(spec.task, {})
     profile = {key: told[key] for key in ("kind", "unit", "targets", "note") if told.get(key)}
-    rows = (DataInput(spec.task, spec.data, "training", profile | {"split": spec.split}),)
+    place = {"split": spec.split, **({"outer": spec.outer} if spec.outer else {})}
+    rows = (DataInput(spec.task, spec.data, "training", profile | place),)
     return (*rows, DataInput(f"{spec.task}/test", spec.sealed, "test", profile)) if spec.sealed else rows
 
 

@@ -1,6 +1,7 @@
 """A small space, inputs that exist in name only, and a run function that makes outcomes from specifications."""
 
 import copy
+import itertools
 import random
 from pathlib import Path
 
@@ -90,15 +91,17 @@ def prepared_for(space: Space) -> Prepared:
         known = space.task_def(name)
         folder, missing = Path("/tasks") / name, Path("/tasks") / name / "unreadable.txt"
         tasks[name] = Task(name, known.kind, known.targets, known.unit, f"task-{name}", folder, 100, "", 0, missing)
-        for index in range(space.confirm.splits):
-            splits[name, index] = Split(
-                data=f"data-{name}-{index}",
-                test_rows=f"rows-{name}",
-                sealed=f"sealed-{name}",
-                digest=f"split-{name}-{index}",
-                folder=Path("/splits") / name / str(index),
-                sealed_folder=Path("/vault") / name,
+        for outer, index in itertools.product({0, *space.confirm.outers}, range(space.confirm.splits)):
+            of = f"{name}-outer{outer}" if outer else name
+            splits[name, outer, index] = Split(
+                data=f"data-{of}-{index}",
+                test_rows=f"rows-{of}",
+                sealed=f"sealed-{of}",
+                digest=f"split-{of}-{index}",
+                folder=Path("/splits") / of / str(index),
+                sealed_folder=Path("/vault") / of,
                 index=index,
+                outer=outer,
                 counts={"train": 80, "valid": 10, "test": 10},
                 train_sd=(1.0,),
             )
