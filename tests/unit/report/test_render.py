@@ -57,6 +57,7 @@ def test_what_a_board_shows_at_120_columns(boards):
         "P(best)",
         "to",
         "part",
+        "over",
         "forest",
         "valid",
         "params",
@@ -65,7 +66,7 @@ def test_what_a_board_shows_at_120_columns(boards):
     first = next(line for line in lines if "roberta-w64x2-4000" in line)
     words = first.split()
     assert words[:7] == "1 roberta-w64x2-4000 0.653 ± 0.086 3/3 a".split()
-    assert words[9:] == "-0.067 ± 0.036 0.653 105k".split()
+    assert words[9:] == "head seed -0.067 ± 0.036 0.653 105k".split()
 
 
 def test_incomplete_methods_notes_and_missing_statistics_are_told(boards):
