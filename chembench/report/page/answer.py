@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from chembench.report.board import FOREST, Entry, TaskSection
 from chembench.report.columns import decimals_for, hours
@@ -18,8 +17,9 @@ from chembench.report.page.blocks import (
     points,
     verdicts,
 )
-from chembench.report.page.costs import cost_of
 from chembench.report.page.source import Source, counted, line_anchor, metric_title
+from chembench.report.verdicts import Against, against
+from chembench.statistics.comparison import Comparison
 from chembench.sweep.progress import status_of
 
 NAMED = 8
@@ -86,30 +86,15 @@ def _headline(source: Source) -> str:
     return f"At least one recipe is shown to be better than {FOREST} on {listed(better)}{end}."
 
 
-def comparison_of(section: TaskSection) -> Any:
-    """The comparison of all methods of a task; none where there was nothing to compare."""
-    return getattr(section, "comparison", None)
-
-
-def pair_of(section: TaskSection, one: str, other: str) -> Any:
-    """Two methods of a task as they were compared, the better mean first; none if they were not."""
-    comparison = comparison_of(section)
-    wanted = {one, other}
-    return next((p for p in comparison.pairs if {p.first, p.second} == wanted), None) if comparison else None
-
-
-def verdict_on(section: TaskSection, method: str, other: str) -> str | None:
-    """Whether ``method`` is shown to be ``better`` or ``worse`` than ``other``, ``equivalent``, or ``undecided``."""
-    pair = pair_of(section, method, other)
-    if pair is None:
+def verdict_on(section: TaskSection, method: str, other: str) -> Against | None:
+    """What is shown of ``method`` beside ``other``; none where the two were not compared."""
+    comparison = section.comparison
+    if comparison is None or method == other or not {method, other} <= set(comparison.methods):
         return None
-    if pair.verdict in ("first", "second"):
-        winner = pair.first if pair.verdict == "first" else pair.second
-        return "better" if winner == method else "worse"
-    return str(pair.verdict)
+    return against(comparison, method, other)
 
 
-def _against(section: TaskSection, other: str) -> Iterable[tuple[Entry, str]]:
+def _against(section: TaskSection, other: str) -> Iterable[tuple[Entry, Against]]:
     """Every model with its verdict against another method."""
     for entry in section.entries:
         verdict = verdict_on(section, entry.method, other) if entry.group != "baseline" else None
@@ -125,10 +110,10 @@ def links_of(section: TaskSection) -> Mapping[str, Link]:
 
 def of_task(section: TaskSection) -> list[Block]:
     """The verdicts of one task."""
-    comparison = comparison_of(section)
+    comparison = section.comparison
     if not section.entries:
         return [absent(f"No method has all its runs on {section.task} yet: there is no answer.")]
-    if comparison is None or not comparison.pairs:
+    if comparison is None or not comparison.p_best or len(comparison.methods) < 2:
         return [absent(_why_none(section))]
     lines = [_best(section, comparison), _versus_forest(section), _versus_scratch(section)]
     lines += [_separation(comparison), _cheapest(section, comparison), _scope(section)]
@@ -144,7 +129,7 @@ def _why_none(section: TaskSection) -> str:
     return f"The methods of {section.task} were not compared: there are not enough replicates for a test."
 
 
-def _best(section: TaskSection, comparison: Any) -> str:
+def _best(section: TaskSection, comparison: Comparison) -> str:
     best, ties = comparison.methods[0], comparison.tie_group
     if len(ties) == 1:
         return f"{best} is shown to be better than each of the other {len(comparison.methods) - 1} methods."
@@ -161,10 +146,10 @@ def _versus_forest(section: TaskSection) -> str:
     if not judged:
         return ""
     better = [entry.method for entry, verdict in judged if verdict == "better"]
-    start = f"Shown to be better than {FOREST}: {listed(better)}" if better else f"No recipe is better than {FOREST}"
     counts = [(word, sum(verdict == word for _, verdict in judged)) for word in ("worse", "equivalent", "undecided")]
-    rest = ", ".join(f"{count} {_WORDS[word]}" for word, count in counts if count)
-    start = start if better else f"No recipe is shown to be better than {FOREST}"
+    rest = ", ".join(f"{count} {'is' if count == 1 else 'are'} {_WORDS[word]}" for word, count in counts if count)
+    nothing = f"No recipe is shown to be better than {FOREST}"
+    start = f"Shown to be better than {FOREST}: {listed(better)}" if better else nothing
     return f"{start}; of {counted(len(judged), 'model')}, {rest}." if rest else f"{start}."
 
 
@@ -193,7 +178,7 @@ def _rest(entry: Entry) -> str:
     return entry.method.partition("+")[2]
 
 
-def _separation(comparison: Any) -> str:
+def _separation(comparison: Comparison) -> str:
     if len(comparison.methods) < 2 or comparison.methods[1] not in comparison.tie_group:
         return ""
     first, second = comparison.methods[:2]
@@ -204,8 +189,8 @@ def _separation(comparison: Any) -> str:
     return f"To separate rows 1 and 2, {first} and {second}, buy {counted(more, f'more {axis}')} of each (80 % power)."
 
 
-def _cheapest(section: TaskSection, comparison: Any) -> str:
-    costs = {e.method: cost for e in section.entries if (cost := cost_of(e)) is not None}
+def _cheapest(section: TaskSection, comparison: Comparison) -> str:
+    costs = {e.method: cost for e in section.entries if (cost := e.spent.total_device_hours) is not None}
     known = [method for method in comparison.tie_group if method in costs]
     if not known:
         return ""
@@ -223,7 +208,7 @@ def _scope(section: TaskSection) -> str:
     return ""
 
 
-def _test(comparison: Any) -> str:
+def _test(comparison: Comparison) -> str:
     omnibus = "" if comparison.omnibus_p is None else f"; no difference at all: p = {comparison.omnibus_p:.2g}"
     region = ""
     if comparison.region:

@@ -22,6 +22,9 @@ from chembench.report.page.blocks import (
 from chembench.report.page.plots import Bar, IntervalsPlot
 from chembench.report.page.source import Source, file_part, line_anchor, linked, metric_title
 
+IMPORTANT = 5
+"""Columns up to this importance stand on the board, the others in a table of their own."""
+
 
 def boards(source: Source) -> Section:
     """Every leaderboard as the terminal shows it, with all columns."""
@@ -45,7 +48,15 @@ def _task(board: Leaderboard, section: TaskSection) -> list[Block]:
     if section.note:
         blocks.append(paragraph(section.note))
     if complete:
-        blocks += [board_table(columns.shown(board, section), complete, section.task), _scores(section)]
+        shown = columns.shown(board, section)
+        few = [column for column in shown if column.importance <= IMPORTANT]
+        more = [
+            *(column for column in shown if column.title == "method"),
+            *(column for column in shown if column.importance > IMPORTANT),
+        ]
+        blocks += [board_table(few, complete, section.task), _scores(section)]
+        rest = board_table(more, complete, section.task)
+        blocks.append(rest.model_copy(update={"caption": f"More columns of {section.task}", "is_long": True}))
     else:
         blocks.append(absent(f"No method has all its runs on {section.task} yet."))
     if apart:

@@ -33,36 +33,23 @@ def pareto(source: Source) -> Section:
     return Section(name="cost", title="Score against cost", blocks=tuple(blocks))
 
 
-def cost_of(entry: Entry) -> float | None:
-    """Device-hours of a line, its pre-training included; none where they are not known."""
-    return total((entry.spent.device_hours, entry.spent.pretrain_device_hours))
-
-
 def _front(section: TaskSection) -> Figure | None:
-    priced = [(entry, cost) for entry in section.entries if (cost := cost_of(entry))]
+    priced = [(entry, cost) for entry in section.entries if (cost := entry.spent.total_device_hours)]
     if not priced:
         return None
     looks = sorted({_family(entry) for entry, _ in priced})
-    sign = 1 if section.better == "lower" else -1
-    points = []
-    for entry, cost in priced:
-        score = sign * entry.score.mean
-        beaten = any(
-            (other_cost <= cost and sign * other.score.mean < score)
-            or (other_cost < cost and sign * other.score.mean <= score)
-            for other, other_cost in priced
+    points = [
+        ParetoPoint(
+            label=entry.method,
+            cost=cost,
+            score=entry.score.mean,
+            low=entry.score.low,
+            high=entry.score.high,
+            look=looks.index(_family(entry)),
+            is_front=bool(entry.pareto),
         )
-        points.append(
-            ParetoPoint(
-                label=entry.method,
-                cost=cost,
-                score=entry.score.mean,
-                low=entry.score.low,
-                high=entry.score.high,
-                look=looks.index(_family(entry)),
-                is_front=not beaten,
-            )
-        )
+        for entry, cost in priced
+    ]
     return Figure(
         name=f"pareto-{file_part(section.task)}",
         caption=f"{section.task}: test {metric_title(section)} against device-hours, better is up. "

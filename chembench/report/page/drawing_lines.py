@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from chembench.report.page.looks import GREY, colour, dash, marker
-from chembench.report.page.plots import LinesPlot, Panel, ParetoPlot, Series
+from chembench.report.page.plots import LinesPlot, Panel, ParetoPlot, ParetoPoint, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 PER_ROW = 3
 MANY = 60
 """A cloud of more points gets smaller, thinner ones."""
+FEW = 5
+"""Places on a logarithmic axis that get a tick each."""
+DODGE = 0.012
+"""Distance between intervals at one place, as a share of a logarithmic axis."""
 
 
 def lines(plot: LinesPlot) -> Figure:
@@ -25,7 +30,7 @@ def lines(plot: LinesPlot) -> Figure:
     columns = min(count, PER_ROW)
     rows = math.ceil(count / columns)
     width = 7.4 if columns > 1 else 3.9 if plot.square else 5.2
-    height = width / columns * (1.0 if plot.square else 0.78) * rows + 0.3
+    height = width / columns * (1.0 if plot.square else 0.6 if columns == 1 else 0.78) * rows + 0.3
     canvas = Figure(figsize=(width, max(height, 2.6)), layout="constrained")
     grid = canvas.subplots(rows, columns, squeeze=False, sharex=plot.share_y, sharey=plot.share_y)
     axes = [axis for row in grid for axis in row]
@@ -46,11 +51,11 @@ def lines(plot: LinesPlot) -> Figure:
 def _panel(axis: Axes, panel: Panel, plot: LinesPlot) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    for series in panel.series:
-        _series(axis, series)
+    for series, dodge in zip(panel.series, _dodges(panel, plot.log_x), strict=True):
+        _series(axis, series, dodge)
     if plot.log_x:
         axis.set_xscale("log")
-        _plain_ticks(axis.xaxis)
+        _plain_ticks(axis.xaxis, [x for series in panel.series for x in series.x])
     elif plot.whole_x:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     if plot.log_y:
@@ -66,13 +71,26 @@ def _panel(axis: Axes, panel: Panel, plot: LinesPlot) -> None:
         )
 
 
-def _series(axis: Axes, series: Series) -> None:
+def _dodges(panel: Panel, is_log: bool) -> list[float]:
+    """By what the abscissae of each series are multiplied, so that intervals at one place stand side by side."""
+    barred = [place for place, series in enumerate(panel.series) if series.low]
+    values = [x for series in panel.series for x in series.x]
+    if not is_log or len(barred) < 2:
+        return [1.0] * len(panel.series)
+    step = (max(values) / min(values)) ** DODGE
+    middle = (len(barred) - 1) / 2
+    return [step ** (barred.index(place) - middle) if place in barred else 1.0 for place in range(len(panel.series))]
+
+
+def _series(axis: Axes, series: Series, dodge: float) -> None:
+    """Draw one series; ``dodge`` moves it aside on a logarithmic axis, so that intervals do not hide one another."""
     shade, shape = colour(series.look), marker(series.look)
+    at = [x * dodge for x in series.x]
     many = len(series.x) > MANY
     drawn: dict[str, Any] = {"color": shade, "label": series.label or None}
     if series.style == "points":
         axis.plot(
-            series.x,
+            at,
             series.y,
             linestyle="none",
             marker=shape,
@@ -83,15 +101,26 @@ def _series(axis: Axes, series: Series) -> None:
             **drawn,
         )
     elif series.style == "steps":
-        axis.step(series.x, series.y, where="post", linestyle=dash(series.look), **drawn)
+        axis.step(at, series.y, where="post", linestyle=dash(series.look), **drawn)
     elif series.style == "both":
-        axis.plot(series.x, series.y, linestyle=dash(series.look), marker=shape, markersize=4, **drawn)
+        axis.plot(at, series.y, linestyle=dash(series.look), marker=shape, markersize=4, **drawn)
+    elif series.style == "hollow":
+        hollow: dict[str, Any] = {
+            "marker": shape,
+            "markersize": 4,
+            "markerfacecolor": "white",
+            "linestyle": (0, (4, 2)),
+            "linewidth": 1.0,
+        }
+        axis.plot(at, series.y, **hollow, **drawn)
     else:
-        axis.plot(series.x, series.y, linestyle="-" if series.style == "line" else (0, (4, 2)), linewidth=1.1, **drawn)
+        axis.plot(
+            at, series.y, linestyle=dash(series.look) if series.style == "line" else (0, (4, 2)), linewidth=1.1, **drawn
+        )
     if series.low and series.high:
         below = [value - low for value, low in zip(series.y, series.low, strict=True)]
         above = [high - value for value, high in zip(series.y, series.high, strict=True)]
-        axis.errorbar(series.x, series.y, yerr=[below, above], fmt="none", ecolor=shade, elinewidth=0.9, capsize=2)
+        axis.errorbar(at, series.y, yerr=[below, above], fmt="none", ecolor=shade, elinewidth=0.9, capsize=2)
 
 
 def _diagonal(axis: Axes) -> None:
@@ -103,11 +132,17 @@ def _diagonal(axis: Axes) -> None:
     axis.set_aspect("equal")
 
 
-def _plain_ticks(axis: Any) -> None:
-    """Counts as people write them, 1k and 4k, not powers of ten with minor ticks that say nothing."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def _plain_ticks(axis: Any, values: Sequence[float]) -> None:
+    """Ticks where the values are, if they are few, else at 1, 2 and 5; as people write them, 1k and 4k."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-    axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=8))
+    places = sorted(set(values))
+    if len(places) <= FEW:
+        axis.set_major_locator(FixedLocator(places))
+        axis.set_minor_locator(NullLocator())
+    else:
+        decades = math.log10(places[-1] / places[0])
+        axis.set_major_locator(LogLocator(base=10, subs=(1,) if decades > 2.5 else (1, 2, 5), numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axis.set_minor_formatter(NullFormatter())
 
@@ -160,16 +195,8 @@ def pareto(plot: ParetoPlot) -> Figure:
             axis.plot([point.cost] * 2, [point.low, point.high], color=colour(point.look), linewidth=0.8, alpha=0.6)
     front = sorted((point for point in plot.points if point.is_front), key=lambda point: point.cost)
     axis.step([p.cost for p in front], [p.score for p in front], where="post", color=GREY, linewidth=0.9, zorder=0)
-    for place, point in enumerate(front):
-        axis.annotate(
-            point.label,
-            (point.cost, point.score),
-            xytext=(6, 7 if place % 2 == 0 else -11),
-            textcoords="offset points",
-            fontsize=7.5,
-        )
     axis.set_xscale("log")
-    _plain_ticks(axis.xaxis)
+    _plain_ticks(axis.xaxis, [point.cost for point in plot.points])
     axis.margins(x=0.16, y=0.12)
     if plot.better == "lower":
         axis.invert_yaxis()
@@ -178,4 +205,48 @@ def pareto(plot: ParetoPlot) -> Figure:
     axis.grid(color="#EEEEEE", linewidth=0.6)
     axis.set_axisbelow(True)
     _legend(canvas, [axis])
+    _name(canvas, axis, front, plot)
     return canvas
+
+
+def _name(canvas: Figure, axis: Axes, front: Sequence[ParetoPoint], plot: ParetoPlot) -> None:
+    """Write the names of the front where they cover neither a mark nor another name, if there is such a place."""
+    canvas.draw_without_rendering()
+    scale = canvas.dpi / 72
+    taken = [
+        (x - 5, y - 5, x + 5, y + 5) for x, y in axis.transData.transform([(p.cost, p.score) for p in plot.points])
+    ]
+    for point in front:
+        x, y = axis.transData.transform((point.cost, point.score))
+        wide, tall = 4.6 * len(point.label) * scale, 9 * scale
+        best = min(PLACES, key=lambda place: _covered(_box(x, y, wide, tall, place, scale), taken))
+        taken.append(_box(x, y, wide, tall, best, scale))
+        axis.annotate(
+            point.label,
+            (point.cost, point.score),
+            xytext=best[:2],
+            textcoords="offset points",
+            ha=best[2],
+            va="center",
+            fontsize=7.5,
+        )
+
+
+PLACES = ((6, 8, "left"), (6, -9, "left"), (-6, 8, "right"), (-6, -9, "right"), (9, 0, "left"), (-9, 0, "right"))
+"""Where a name may stand beside its mark, in points."""
+Box = tuple[float, float, float, float]
+
+
+def _box(x: float, y: float, wide: float, tall: float, place: tuple[int, int, str], scale: float) -> Box:
+    left = x + place[0] * scale - (wide if place[2] == "right" else 0)
+    middle = y + place[1] * scale
+    return (left, middle - tall / 2, left + wide, middle + tall / 2)
+
+
+def _covered(box: Box, taken: Sequence[Box]) -> float:
+    """Area of ``box`` that lies on others."""
+    return sum(
+        max(0.0, min(box[2], other[2]) - max(box[0], other[0]))
+        * max(0.0, min(box[3], other[3]) - max(box[1], other[1]))
+        for other in taken
+    )

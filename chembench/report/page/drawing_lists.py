@@ -93,10 +93,11 @@ def critical(plot: CriticalPlot) -> Figure:
         on_left = place < left
         row = place if on_left else count - 1 - place
         at = names + 0.2 * row
+        value = f"{method.value:.{plot.decimals}f}"
         end = axis.get_xlim()[0 if on_left else 1]
         axis.plot([method.value, method.value, end], [line, at, at], color=GREY, linewidth=0.7, clip_on=False)
         text = axis.annotate(
-            f"{method.label}  {method.value:.3g}" if on_left else f"{method.value:.3g}  {method.label}",
+            f"{method.label}  {value}" if on_left else f"{value}  {method.label}",
             (end, at),
             xytext=(-4 if on_left else 4, 0),
             textcoords="offset points",
@@ -132,7 +133,7 @@ def matrix(plot: MatrixPlot) -> Figure:
         figsize=(min(7.4, side + 0.075 * longest + 0.4), side + 0.075 * longest * 0.8), layout="constrained"
     )
     axis = canvas.subplots()
-    shades = LinearSegmentedColormap.from_list("blue-orange", ["#D55E00", "#FFFFFF", "#0072B2"])
+    shades = LinearSegmentedColormap.from_list("white-blue", ["#FFFFFF", COLOURS[0]])
     for row, values in enumerate(plot.values):
         for column, value in enumerate(values):
             _field(axis, (row, column), value, plot, shades)
@@ -156,8 +157,8 @@ def _field(axis: Axes, place: tuple[int, int], value: float | None, plot: Matrix
         face, text, ink = LIGHT if row == column else "#F7F7F7", "", "black"
     else:
         share = (value - plot.low) / (plot.high - plot.low)
-        face, text = shades(share), f"{value:.{plot.decimals}f}".removeprefix("0") if value < 1 else f"{value:g}"
-        ink = "white" if abs(share - 0.5) > 0.35 else "black"
-    axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=1))
+        face, text = shades(share), f"{value:.2f}".removeprefix("0") if value < 1 else f"{value:g}"
+        ink = "white" if share > 0.65 else "black"
+    axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=face, edgecolor=LIGHT, linewidth=0.7))
     if text:
         axis.text(column, row, text, ha="center", va="center", fontsize=6.5, color=ink)

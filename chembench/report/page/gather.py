@@ -8,6 +8,7 @@ from chembench.paths import SweepPaths
 from chembench.report.page.answer import answer
 from chembench.report.page.blocks import Report, Section
 from chembench.report.page.boards import boards
+from chembench.report.page.comparisons import comparisons
 from chembench.report.page.costs import costs, pareto
 from chembench.report.page.environment import again, environment
 from chembench.report.page.runs import runs
@@ -22,6 +23,7 @@ from chembench.sweep.state import SweepState
 SECTIONS: tuple[Callable[[Source], Section], ...] = (
     answer,
     boards,
+    comparisons,
     pareto,
     learning,
     scaling,

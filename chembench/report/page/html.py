@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FORMS = ("svg", "png")
 """Of the figures' files."""
+NAMES = ("method", "run", "first", "second", "signature", "incomplete", "package")
+"""Columns whose texts are not broken."""
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -39,6 +41,7 @@ def to_html(report: Report, drawn: Mapping[str, Drawn], folder: str = "") -> str
         drawn={name: Markup(one.svg) for name, one in drawn.items()},
         css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         forms=FORMS,
+        names=NAMES,
         href=lambda link: address(link, folder),
         kind_of=_kind_of,
     )

@@ -23,7 +23,8 @@ class Series(Value):
     high: tuple[float, ...] = ()
     look: int = 0
     """Which colour and marker; the same number looks the same in all panels."""
-    style: Literal["points", "line", "dashed", "steps", "both"] = "both"
+    style: Literal["points", "line", "dashed", "hollow", "steps", "both"] = "both"
+    """``hollow``: dashed, its markers empty."""
 
 
 class Panel(Value):
@@ -99,6 +100,7 @@ class CriticalPlot(Value):
     """First and last place of each bar."""
     x_label: str
     better: Literal["lower", "higher"]
+    decimals: int = 3
 
 
 class MatrixPlot(Value):
@@ -110,7 +112,6 @@ class MatrixPlot(Value):
     low: float
     high: float
     label: str
-    decimals: int = 2
 
 
 class ParetoPoint(Value):

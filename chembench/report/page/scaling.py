@@ -38,10 +38,8 @@ def _losses(source: Source) -> Figure | None:
         return None
     return Figure(
         name="scaling-loss",
-        caption="Validation loss of pre-training against molecules and parameters, both axes logarithmic.",
-        plot=LinesPlot(
-            panels=tuple(panels), x_label="", y_label="validation loss", log_x=True, log_y=True, share_y=False
-        ),
+        caption="Validation loss of pre-training against molecules and parameters.",
+        plot=LinesPlot(panels=tuple(panels), x_label="", y_label="validation loss", log_x=True, share_y=False),
     )
 
 
@@ -102,7 +100,7 @@ def _scores(section: TaskSection) -> Figure | None:
             twin = scratch.get(_base(ladder[0])) if axis == "molecules" else None
             if twin is not None:
                 level = (twin.score.mean, twin.score.mean)
-                series.append(Series(label="", x=(at[0], at[-1]), y=level, look=look, style="dashed"))
+                series.append(Series(label="", x=(at[0], at[-1]), y=level, look=look, style="hollow"))
         if series:
             panels.append(Panel(title=f"against {title}", series=tuple(series), x_label=title))
     if not panels:
@@ -110,7 +108,7 @@ def _scores(section: TaskSection) -> Figure | None:
     return Figure(
         name=f"scaling-{file_part(section.task)}",
         caption=f"Test {metric_title(section)} on {section.task} ({section.better} is better) against molecules and "
-        "parameters. Dashed: the same model from scratch.",
+        "parameters. Dashed, hollow: the same model from scratch.",
         plot=LinesPlot(
             panels=tuple(panels), x_label="", y_label=f"test {metric_title(section)}", log_x=True, share_y=False
         ),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from chembench.report.board import Entry, TaskSection
+from chembench.report.page.answer import listed, verdict_on
 from chembench.report.page.blocks import Block, Cell, Heading, Section, Table, absent, paragraph, points, table
 from chembench.report.page.source import Source, counted, linked
 from chembench.report.page.training import mean_curve
@@ -139,19 +140,20 @@ def finetuning_findings(source: Source) -> list[Finding]:
     """What the confirm runs of each line show."""
     found: list[Finding] = []
     for section in source.sections:
-        for entry in section.entries:
-            rows = source.counted(section.task, entry.method)
-            found += _last_epoch(section.task, entry, rows)
+        models = [entry for entry in section.entries if entry.group != "baseline"]
+        late = [entry for entry in models if _is_late(source.counted(section.task, entry.method))]
+        if late:
+            figures = f"{len(late)} of {counted(len(models), 'model')}: {listed(entry.method for entry in late)}"
+            found.append(
+                Finding("best at the last epoch", section.task, late[0].method, figures, "more epochs may help")
+            )
         found += _shifted(section)
     return found
 
 
-def _last_epoch(task: str, entry: Entry, rows: Sequence[ResultRow]) -> list[Finding]:
-    known = [(row.best_epoch, row.epochs) for row in rows if row.best_epoch is not None and row.epochs]
-    if not known or any(best != epochs for best, epochs in known) or len(known) < len(rows):
-        return []
-    figures = f"best epoch {known[0][0]} of {known[0][1]:g} in {counted(len(known), 'run')}"
-    return [Finding("best at the last epoch", task, entry.method, figures, "more epochs may help")]
+def _is_late(rows: Sequence[ResultRow]) -> bool:
+    """Whether every run was best after its last epoch."""
+    return bool(rows) and all(row.best_epoch is not None and row.best_epoch == row.epochs for row in rows)
 
 
 def _shifted(section: TaskSection) -> list[Finding]:
@@ -210,15 +212,12 @@ def _ladders(cells: Sequence[Entry], axis: str) -> list[list[Entry]]:
 
 def _shown_worse(section: TaskSection, better: str, worse: str) -> str:
     """Whether the boards' comparison shows the decline."""
-    from chembench.report.page.answer import pair_of
-
-    pair = pair_of(section, better, worse)
-    if pair is None:
+    verdict = verdict_on(section, worse, better)
+    if verdict is None or section.comparison is None or not section.comparison.p_best:
         return "not tested: too few replicates to compare"
-    shown = pair.verdict in ("first", "second")
-    if shown:
+    if verdict == "worse":
         return "the decline is shown: overfitting, or a recipe that does not suit the size"
-    return "equivalent in practice" if pair.verdict == "equivalent" else "the difference is not shown to be real"
+    return "equivalent in practice" if verdict == "equivalent" else "the difference is not shown to be real"
 
 
 # -------------------------------------------------------------------------------------------------------- failures

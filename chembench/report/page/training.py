@@ -48,8 +48,8 @@ def _pretraining_curves(source: Source) -> Block:
         return absent("No pre-training of this sweep left a curve: they were recorded elsewhere, or none has begun.")
     return Figure(
         name="pretraining-curves",
-        caption="Validation loss (markers) and training loss (dashed, with dropout) against molecules seen; mean over "
-        "pre-training seeds, bars from the lowest to the highest seed.",
+        caption="Validation loss (markers) and training loss (dashed, hollow; with dropout) against molecules seen; "
+        "mean over pre-training seeds, bars from the lowest to the highest seed.",
         plot=LinesPlot(
             panels=tuple(panels), x_label="molecules seen", y_label="loss on standardised labels", log_x=True
         ),
@@ -62,7 +62,7 @@ def _pretraining_panel(source: Source, architecture: str, rows: Sequence[ResultR
     series: list[Series] = []
     for look, name in enumerate(names):
         group = [row for row in own if _scale(row) == name]
-        for metric, style in (("valid/loss", "both"), ("train/loss", "dashed")):
+        for metric, style in (("valid/loss", "both"), ("train/loss", "hollow")):
             curve = mean_curve(source, group, metric)
             if curve:
                 scale = group[0].molecules or 1

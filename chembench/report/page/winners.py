@@ -10,7 +10,16 @@ from chembench.report.board import FOREST, PRIMARY, TaskSection
 from chembench.report.columns import decimals_for
 from chembench.report.page.blocks import Block, Cell, Figure, Heading, Section, absent, anchor, paragraph, table
 from chembench.report.page.plots import LinesPlot, Molecule, MoleculesPlot, Panel, Series
-from chembench.report.page.source import Prediction, Source, counted, file_part, linked, run_anchor, thinned
+from chembench.report.page.source import (
+    Prediction,
+    Source,
+    counted,
+    file_part,
+    linked,
+    metric_title,
+    run_anchor,
+    thinned,
+)
 from chembench.report.rows import ResultRow
 from chembench.statistics.estimates import mean
 from chembench.sweep.winners import winners
@@ -82,7 +91,7 @@ def _of_task(source: Source, section: TaskSection, shown: list[_Shown]) -> list[
     said = "the winner by validation score" if first.kind == "confirm" else "no recipe is confirmed: a baseline stands"
     blocks: list[Block] = [
         paragraph(f"{first.method}: {said}; the test set played no part in that choice. One run of each is drawn."),
-        table(("method", "run", f"test {PRIMARY[section.kind]}", "test labels"), lines, right=(2, 3)),
+        table(("method", "run", f"test {metric_title(section)}", "test labels"), lines, right=(2, 3)),
         _parity(section, shown) if section.kind == "regression" else _curves(section, shown),
     ]
     return blocks + _worst(source, section, first)

@@ -3,8 +3,10 @@
 import re
 
 import pytest
+from report_rows import scored, three
 
 from chembench.report.page.blocks import Figure, anchor, said
+from chembench.report.page.comparisons import cliques, win_rate
 from chembench.report.page.drawing import draw
 from chembench.report.page.plots import (
     Bar,
@@ -127,3 +129,25 @@ def test_words_link_whole_and_the_longest_first():
     pieces = said("bart-w8-10 and bart-w8-100, not xbart-w8-10", {n: anchor(n) for n in ("bart-w8-10", "bart-w8-100")})
     assert [(p.text, p.link.to) for p in pieces if p.link] == [("bart-w8-10",) * 2, ("bart-w8-100",) * 2]
     assert "".join(piece.text for piece in pieces) == "bart-w8-10 and bart-w8-100, not xbart-w8-10"
+
+
+def test_bars_join_what_shares_a_letter():
+    assert cliques("abcd", {"a": "x", "b": "xy", "c": "y", "d": "z"}) == ([(0, 1), (1, 2)], True)
+
+
+def test_a_bar_inside_another_is_left_out():
+    assert cliques("abcd", {"a": "x", "b": "xy", "c": "xy", "d": "z"}) == ([(0, 2)], True)
+
+
+def test_a_group_that_is_parted_is_told():
+    assert cliques("abcd", {"a": "x", "b": "y", "c": "x", "d": "x"}) == ([(2, 3)], False)
+
+
+def test_win_rates_count_pairs_of_runs_on_the_same_split():
+    one = three("a", (1.0, 2.0, 3.0), method="a")
+    other = [scored("b0", 2.0, method="b"), scored("b1", 9.0, 0, method="b", split=1)]
+    tasks = [({"a": one, "b": other}, "test_rmse", True)]
+    assert win_rate(tasks, "a", "b") == win_rate(tasks, "b", "a") == 0.5
+    assert win_rate([({"a": one, "b": other}, "test_rmse", False)], "a", "b") == 0.5
+    assert win_rate([({"a": one[:1], "b": other[:1]}, "test_rmse", False)], "a", "b") == 0.0
+    assert win_rate([({"a": one, "b": other[1:]}, "test_rmse", True)], "a", "b") is None
