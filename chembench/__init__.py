@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 OFFERED = (
     "Sweep",
     "Trial",
+    "audit",
     "load_space",
     "make_plan",
     "merge",

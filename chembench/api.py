@@ -22,6 +22,7 @@ from chembench.sweep.space import Space
 
 if TYPE_CHECKING:
     from chembench.report.differences import Differences
+    from chembench.data.audit import Audit
     from chembench.retention import Plan as GcPlan
     from chembench.sweep.plan import Plan
     from chembench.sweep.plugin import Engine
@@ -319,6 +320,38 @@ def diff(
     return Differences(contrasts=contrasts, settings=tuple([*changed, *grown]))
 
 
+def audit(  # noqa: PLR0913 - the options of the command, each by keyword
+    target: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path = "sweeps",
+    data_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Audit:
+    """What is known of data before anything is trained on it; see `chembench.sweep.auditing`.
+
+    Args:
+        target: a sweep by folder or by name under ``out``, else a task by name, else a space by name or file.
+        overrides: ``key=value`` for fields of a space.
+        out, data_dir, cache_dir: as in `run_sweep`; a sweep has its own.
+        tokenizer: a ``tokenizer.json`` to try in place of the target's own.
+        say: told one line per step.
+
+    Raises:
+        ConfigError: if there is no such target, or an override or the tokenizer cannot be used.
+        DataError: if an input cannot be had or used.
+    """
+    from chembench.sweep.auditing import audit_begun, audit_named
+
+    if any(_is_sweep(root) for root in (Path(target), Path(out) / str(target))):
+        sweep = open_sweep(target, out)
+        return audit_begun(sweep.paths, sweep.begun(), overrides, tokenizer, say)
+    cache, raw = _absolute(cache_dir or default_cache()), _absolute(data_dir or default_data_dir())
+    return audit_named(str(target), overrides, CachePaths(Path(cache)), Path(raw), tokenizer, say)
+
+
 def plan_gc(
     path_or_name: str | Path | None = None,
     *,
@@ -365,6 +398,7 @@ __all__ = [
     "SweepStatus",
     "Trial",
     "diff",
+    "audit",
     "load_space",
     "make_plan",
     "merge",

@@ -28,6 +28,7 @@ from chembench.registry import RUNNERS
 from chembench.retention import clear_parts
 from chembench.specs import Kind, Outcome, TrialSpec
 from chembench.sweep import serial_runner
+from chembench.sweep.auditing import audit_at_start
 from chembench.sweep.inputs import Say, prepare
 from chembench.sweep.ledger import Ledger, read_state
 from chembench.sweep.locking import leave_nothing
@@ -238,6 +239,8 @@ def opened(settings: Drive, say: Say) -> Iterator[tuple[Engine, Exchange | None]
                 running = [(i.uid, i.attempt) for i in ledger.state.items.values() if i.status == "running"]
                 exchange.begin(ledger.state.name or paths.root.name, prepared.folders, running, say)
             write_header(ledger, space, prepared, places, settings.shard, settings.command)
+            if told := audit_at_start(paths, space, prepared, places.cache, places.workers):
+                say(told)
         has_checkpoint = exchange.has_checkpoint if exchange else places.has_checkpoint
         yield Engine(space, prepared, places.cache, ledger, settings.shard, has_checkpoint), exchange
 

@@ -339,6 +339,11 @@ class SweepPaths:
         return self.root / "storage.json"
 
     @property
+    def audit(self) -> Path:
+        """What is known of its data; made from the prepared inputs, may be deleted."""
+        return self.root / "audit.json"
+
+    @property
     def journal(self) -> Path:
         return self.root / "optuna.journal"
 

@@ -54,3 +54,29 @@ def _molecule(text: str, row: int) -> Chem.Mol:
             f"a fingerprint needs a SMILES that RDKit can read, row {row} is {text!r}; remove or correct this molecule"
         )
     return molecule
+
+
+def nearest(queries: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Largest Tanimoto similarity of each query to any reference, on ECFP4.
+
+    Args:
+        queries: one SMILES per molecule.
+        references: at least one.
+
+    Returns:
+        0 (no bit in common with any) to 1 (the same bits), shape (queries,).
+
+    Raises:
+        DataError: if a SMILES cannot be read, or there is no reference.
+    """
+    from rdkit.Chem import rdFingerprintGenerator
+    from rdkit.DataStructs import BulkTanimotoSimilarity
+
+    if not references:
+        raise DataError("a nearest neighbour needs a molecule to be near to, there is none; give references")
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=RADIUS, fpSize=BITS)
+    known = [generator.GetFingerprint(_molecule(text, row)) for row, text in enumerate(references)]
+    found = np.empty(len(queries))
+    for row, text in enumerate(queries):
+        found[row] = max(BulkTanimotoSimilarity(generator.GetFingerprint(_molecule(text, row)), known))
+    return found

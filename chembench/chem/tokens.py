@@ -61,6 +61,8 @@ class TokenAudit:
     molecules: int
     colliding: int
     """SMILES that share their ids with another one."""
+    merged: int
+    """How many fewer sequences of ids there are than SMILES."""
     altered: int
     """SMILES that do not come back from their ids."""
     unknown: int
@@ -90,6 +92,7 @@ def audit(tokenizer: Tokenizer, smiles: Iterable[str]) -> TokenAudit:
     return TokenAudit(
         molecules=len(texts),
         colliding=sum(map(len, groups)),
+        merged=sum(len(rows) - 1 for rows in groups),
         altered=len(altered),
         unknown=len(unknown),
         collisions=tuple((texts[rows[0]], texts[rows[1]]) for rows in groups[:_EXAMPLES]),

@@ -8,8 +8,16 @@ from typing import Any
 
 import click
 
-from chembench.cli.options import format_option, out_option, space_options
-from chembench.cli.printed import print_boards, print_failures
+from chembench.cli.options import (
+    EXIT_ERROR,
+    cache_option,
+    data_option,
+    format_option,
+    out_option,
+    set_option,
+    space_options,
+)
+from chembench.cli.printed import audit_text, print_boards, print_failures
 from chembench.errors import ConfigError
 
 SHOWN_UNREADABLE = 10
@@ -134,6 +142,36 @@ def show(sweep: str, uid: str, out: Path, form: str) -> None:
 
 
 @click.command()
+@click.argument("target")
+@set_option
+@click.option(
+    "--tokenizer", type=click.Path(path_type=Path), metavar="FILE", help="A tokenizer.json to try in place of its own."
+)
+@click.option("--strict", is_flag=True, help="End with 1 if a leak between training and test is found.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write; the terminal if not given."
+)
+@out_option
+@data_option
+@cache_option
+@format_option("table", "json", "md", "html")
+def audit(target: str, strict: bool, output: Path | None, form: str, **options: Any) -> int:
+    """Say what is known of the data of TARGET - a sweep, a task or a space - before anything is trained on it."""
+    from chembench import api
+    from chembench.paths import written_whole
+
+    found = api.audit(target, say=lambda line: click.echo(line, err=True), **options)
+    text = audit_text(found, form)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        with written_whole(output) as part:
+            part.write_text(text)
+        click.echo(f"written: {output}", err=True)
+    return EXIT_ERROR if strict and found.leaks else 0
+
+
+@click.command()
 @click.argument("sweep", required=False)
 @click.option("--task", help="Task whose winner predicts.")
 @click.option(
@@ -196,4 +234,4 @@ def _predictor(sweep: str | None, task: str | None, model: Path | None, out: Pat
     return api.open_sweep(sweep, out=out).predictor(task=task)
 
 
-VERBS = (spaces, plan, status, leaderboard, report, diff, show, predict)
+VERBS = (spaces, plan, status, audit, leaderboard, report, diff, show, predict)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from chembench.data.audit import Audit
     from chembench.handles import Sweep
 
 
@@ -21,6 +22,45 @@ def print_boards(view: Sweep, form: str) -> None:
         render.print_boards(boards, Console())
     else:
         click.echo(render.boards_text(boards, form), nl=False)
+
+
+def audit_text(audit: Audit, form: str) -> str:
+    """An audit in one of its forms, as a text that ends its last line."""
+    from chembench import printing
+    from chembench.report import audit_page
+
+    if form == "json":
+        return printing.as_json({**audit.model_dump(mode="json"), "leaks": audit.leaks}) + "\n"
+    if form == "md":
+        return audit_page.audit_markdown(audit)
+    return audit_page.audit_page(audit) if form == "html" else _audit_tables(audit)
+
+
+def _audit_tables(audit: Audit) -> str:
+    """The numbers that matter most, and every finding with its way out."""
+    from chembench import printing
+    from chembench.report import audit_tables
+
+    overview = audit_tables.overview(audit)
+    rows = [dict(zip(overview.columns, line, strict=True)) for line in overview.lines]
+    lines = [f"audit of {audit.of} {audit.target}", "", printing.table(rows, overview.columns)]
+    for task in audit.tasks:
+        told = [
+            {"": f.severity, "count": f"{f.count:,}", "finding": _finding(f.text, f.first, f.way_out)}
+            for f in task.findings
+        ]
+        lines += ["", f"{task.name}:", printing.table(told, ("", "count", "finding")) if told else "nothing was found"]
+    counts = {severity: sum(task.counts[severity] for task in audit.tasks) for severity in ("leak", "warning", "note")}
+    lines += ["", ", ".join(_counted(count, what) for what, count in counts.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _finding(text: str, first: str, way_out: str) -> str:
+    return f"{text}{f' (first: {first})' if first else ''}. Way out: {way_out}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def print_failures(view: Sweep) -> None:
@@ -41,4 +81,4 @@ def print_failures(view: Sweep) -> None:
 
 
 def _items(count: int) -> str:
-    return f"{count} item" if count == 1 else f"{count} items"
+    return _counted(count, "item")

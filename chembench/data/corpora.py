@@ -120,6 +120,24 @@ def prepare_corpus(
     return _known(request, cache) or _build(spec, files, cache, request, _reader(spec, files, processes, progress))
 
 
+def open_corpus(digest: str, cache: CachePaths) -> Corpus:
+    """A corpus that was prepared before, by its digest.
+
+    Raises:
+        DataError: if the cache holds it no longer.
+    """
+    folder = cache.corpus(digest)
+    try:
+        manifest = read_json(folder / "manifest.json")
+        counts = {name: manifest[name] for name in ("digest", "train", "validation", "unreadable", "duplicates")}
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"the corpus must lie in the cache, {folder} holds none ({type(error).__name__}); "
+            "chembench audit SPACE.toml, with the sweep's own space.toml, prepares it anew"
+        ) from error
+    return Corpus(folder=folder, unreadable_list=_unreadable_list(cache, f"corpus-{digest}"), **counts)
+
+
 def _request(spec: CorpusSpec, sources: Sequence[Source], downloads: Path) -> str | None:
     """What the answer is kept under; none while a file has never been downloaded."""
     stamps = [source.stamp(downloads) for source in sources]

@@ -276,6 +276,21 @@ def _write_split(
     return digest
 
 
+def open_split(digest: str, sealed: str, cache: CachePaths) -> Split:
+    """A split that was prepared before, by its digests.
+
+    Raises:
+        DataError: if the cache holds it no longer.
+    """
+    try:
+        return _opened(digest, sealed, cache)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"the split must lie in the cache, {cache.split(digest)} holds none ({type(error).__name__}); "
+            "chembench audit SPACE.toml, with the sweep's own space.toml, prepares it anew"
+        ) from error
+
+
 def _opened(digest: str, sealed: str, cache: CachePaths) -> Split:
     manifest = read_json(cache.split(digest) / "manifest.json")
     return Split(
@@ -304,6 +319,22 @@ def load_rows(folder: Path | str, part: Literal["train", "valid"]) -> Rows:
         DataError: if they are missing, or are not what was prepared.
     """
     return _read_rows(Path(folder), part)
+
+
+def load_test_ids(folder: Path | str) -> Ints:
+    """Row numbers of the test from a split's folder, which says nothing of their labels.
+
+    Raises:
+        DataError: if they are missing, or are not what was prepared.
+    """
+    try:
+        expected = read_json(Path(folder) / "manifest.json")["test_rows"]
+        ids_N: Ints = np.load(Path(folder) / "test_ids.npy", allow_pickle=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder} holds no test rows ({error!r}); prepare the split again") from error
+    if digest_of(ids_N.tolist()) != expected:
+        raise DataError(f"test rows in {folder} are not those that were prepared; remove the folder and prepare again")
+    return ids_N
 
 
 def load_sealed(folder: Path | str) -> Rows:

@@ -93,7 +93,7 @@ def prepare_task(definition: TaskDef, data_dir: Path, cache: CachePaths, base: P
                 f"correct the task's file"
             )
     raw = checksum(files)
-    request = f"task-{digest_of([_LAYOUT, definition.canonical(), raw, rdkit_version()])}"
+    request = _request(definition, raw)
     index = cache.index(request)
     if index.is_file():
         digest = read_json(index)["digest"]
@@ -104,6 +104,26 @@ def prepare_task(definition: TaskDef, data_dir: Path, cache: CachePaths, base: P
     digest = _convert(definition, rows, raw, cache)
     write_json(index, {"digest": digest})
     return _opened(cache, request, digest)
+
+
+def _request(definition: TaskDef, raw_checksum: str) -> str:
+    return f"task-{digest_of([_LAYOUT, definition.canonical(), raw_checksum, rdkit_version()])}"
+
+
+def open_task(definition: TaskDef, digest: str, cache: CachePaths) -> Task:
+    """A task that was prepared before, by its digest; its raw file is not needed.
+
+    Raises:
+        DataError: if the cache holds it no longer.
+    """
+    try:
+        raw = read_json(cache.task(digest) / "manifest.json")["raw_sha256"]
+        return _opened(cache, _request(definition, raw), digest)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"task {definition.name} must lie in the cache, {cache.task(digest)} holds none ({type(error).__name__}); "
+            "chembench audit SPACE.toml, with the sweep's own space.toml, prepares it anew"
+        ) from error
 
 
 def _opened(cache: CachePaths, request: str, digest: str) -> Task:

@@ -10,6 +10,8 @@ import pytest
 from flow_sweeps import without
 
 from chembench import cli
+from chembench.data.audit import audit_facts, read_audit
+from chembench.paths import SweepPaths
 from chembench.report.columns import MEASURED_COLUMNS
 
 GRID = "full_grid_tiny"
@@ -174,3 +176,11 @@ def test_a_sweep_alike_but_for_times_is_written_alike(ray, serial):
             for path in (found.view.paths.leaderboards / "regression.csv" for found in swept)
         )
         assert first == second
+
+
+def test_a_sweep_is_audited_before_its_first_trial(ray, shown):
+    audit = read_audit(SweepPaths(ray[GRID].root))
+    assert {task.name for task in audit.tasks} == set(KINDS)
+    assert audit.corpus.scales == (64, 128, 192)
+    assert json.loads(shown("audit", "-f", "json")) == {**audit.model_dump(mode="json"), "leaks": audit.leaks}
+    assert all(audit_facts(audit, task, 128).in_corpus is not None for task in KINDS)

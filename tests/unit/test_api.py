@@ -17,7 +17,7 @@ def test_the_package_offers_its_interface(name):
 
 
 def test_an_unknown_name_tells_what_there_is():
-    with pytest.raises(AttributeError, match="has no attribute 'resum'; it offers Sweep, Trial, load_space"):
+    with pytest.raises(AttributeError, match="has no attribute 'resum'; it offers Sweep, Trial, audit, load_space"):
         _ = chembench.resum
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from chembench.chem.fingerprints import ecfp4
+from chembench.chem.fingerprints import ecfp4, nearest
 from chembench.errors import DataError
 
 
@@ -22,3 +22,17 @@ def test_an_unreadable_smiles_is_named():
         ecfp4(["C", "C(("])
     with pytest.raises(DataError, match="row 0 is ''"):
         ecfp4([""])
+
+
+def test_the_nearest_neighbour_is_the_most_similar_of_all():
+    queries, references = ["CCCO", "c1ccccc1O", "C"], ["CCO", "c1ccccc1", "c1ccccc1O"]
+    bits, known = ecfp4(queries).astype(int), ecfp4(references).astype(int)
+    common = bits @ known.T
+    all_pairs = common / (bits.sum(axis=1)[:, None] + known.sum(axis=1) - common)
+    np.testing.assert_allclose(nearest(queries, references), all_pairs.max(axis=1))
+    assert nearest(["OCC"], references) == 1
+
+
+def test_there_must_be_something_to_be_near_to():
+    with pytest.raises(DataError, match="needs a molecule to be near to, there is none; give references"):
+        nearest(["C"], [])

@@ -53,6 +53,9 @@ OPTIONS = {
     "leaderboard": {"--out", "-f", "--format"},
     "report": {"--out", "--output", "--open"},
     "diff": {"--sweep", "--task", "--out", "-f", "--format"},
+    "audit": {
+        "--set", "--tokenizer", "--strict", "--output", "--out", "--data-dir", "--cache-dir", "-f", "--format",
+    },
     "show": {"--out", "-f", "--format"},
     "predict": {"--task", "--model", "--input", "--smiles-column", "--output", "--out"},
     "ui": {"--out", "--tracking-uri", "--port"},

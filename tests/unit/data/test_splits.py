@@ -6,7 +6,7 @@ import pytest
 from chembench.chem.scaffolds import murcko
 from chembench.data.catalog import TaskDef
 from chembench.data.divisions import deepchem_scaffold, random_split, seeded_scaffold
-from chembench.data.splits import Division, load_rows, load_sealed, prepare_split
+from chembench.data.splits import Division, load_rows, load_sealed, load_test_ids, prepare_split
 from chembench.data.tasks import prepare_task
 from chembench.errors import DataError, UnknownNameError
 from chembench.paths import CachePaths
@@ -200,3 +200,15 @@ def test_training_labels_that_do_not_vary_are_an_error(tmp_path, cache):
         DataError, match=r"training labels must vary, target 'y' has 192 labels, all 2.5 .*; leave it out"
     ):
         prepare_split(task_of(tmp_path, cache, values), Division("scaffold", 0, 0), cache)
+
+
+def test_test_rows_are_read_without_their_labels(tmp_path, cache):
+    task = task_of(tmp_path, cache, labels(240))
+    split = prepare_split(task, Division("random"), cache)
+    assert set(load_test_ids(split.folder).tolist()) == set(load_sealed(split.sealed_folder).ids_N.tolist())
+    np.save(split.folder / "test_ids.npy", load_test_ids(split.folder)[:-1])
+    with pytest.raises(DataError, match=r"test rows in .* are not those that were prepared; remove the folder"):
+        load_test_ids(split.folder)
+    (split.folder / "test_ids.npy").unlink()
+    with pytest.raises(DataError, match=r"holds no test rows .*; prepare the split again"):
+        load_test_ids(split.folder)

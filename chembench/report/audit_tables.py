@@ -1,0 +1,201 @@
+"""An audit as tables of plain text, which every form of it shows: terminal, Markdown, page and report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chembench.data.audit import NEAR, Audit, Finding, Overlap, TargetFacts, TaskAudit
+from chembench.statistics.estimates import Value
+
+SAMENESS = {"smiles": "canonical SMILES", "inchikey": "InChIKey", "connectivity": "connections"}
+
+
+class AuditTable(Value):
+    """Lines of texts under titles."""
+
+    title: str
+    columns: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    right: tuple[int, ...] = ()
+    """Places of the columns that hold numbers."""
+    note: str = ""
+
+
+def overview(audit: Audit) -> AuditTable:
+    """One line per task, its most important numbers as columns."""
+    columns = ["task", "split", "rows", "repeated", "contradicting", "test in training", "nearest", f">= {NEAR:g}"]
+    scales = audit.corpus.scales if audit.corpus else ()
+    columns += [f"test in {molecules:,}" for molecules in scales]
+    lines = [(*_overview_line(task), *(_in_corpus(task, molecules) for molecules in scales)) for task in audit.tasks]
+    note = (
+        "repeated: rows that share a molecule; contradicting: molecules with different labels; test in training: test "
+        "rows whose molecule training or validation has; nearest: median similarity of test to training (Tanimoto, "
+        f"ECFP4), and the share of test rows at {NEAR:g} or above"
+    )
+    if scales:
+        note += "; test in N: share of test rows among the first N molecules of the corpus. The same molecule: InChIKey"
+    return AuditTable(
+        title="Tasks", columns=tuple(columns), lines=tuple(lines), right=tuple(range(2, len(columns))), note=note
+    )
+
+
+def _overview_line(task: TaskAudit) -> tuple[str, ...]:
+    repeated = next(d for d in task.duplicates if d.by == "inchikey").rows
+    shared = sum(shared.rows["inchikey"] for shared in task.shared if shared.part == "test")
+    test = next(s for s in task.similarity if s.part == "test")
+    return (
+        task.name,
+        f"{task.split}, seed {task.split_seed}" if task.split != "deepchem_scaffold" else task.split,
+        f"{task.rows:,}",
+        f"{repeated:,}",
+        f"{task.conflicts.molecules:,}",
+        f"{shared:,}",
+        f"{test.median:.2f}",
+        f"{test.near / sum(test.histogram):.1%}",
+    )
+
+
+def _in_corpus(task: TaskAudit, molecules: int) -> str:
+    return next(f"{o.share:.1%}" for o in task.overlap if o.part == "test" and o.molecules == molecules)
+
+
+def findings(findings: tuple[Finding, ...], title: str = "Findings") -> AuditTable:
+    """What a person should know, the worst first."""
+    return AuditTable(
+        title=title,
+        columns=("severity", "count", "finding", "first", "way out"),
+        lines=tuple((f.severity, f"{f.count:,} of {f.of:,}", f.text, f.first, f.way_out) for f in findings),
+        right=(1,),
+    )
+
+
+def of_task(task: TaskAudit) -> Iterator[AuditTable]:
+    """Everything that was measured of one task."""
+    yield _rows(task)
+    yield _parts(task)
+    yield _labels(task)
+    yield _shared(task)
+    yield _similarity(task)
+    if task.overlap:
+        yield _overlap(task)
+    if task.tokens:
+        yield _tokens(task)
+
+
+def _rows(task: TaskAudit) -> AuditTable:
+    sample = " (a sample of the source)" if task.sampled else ""
+    lines = [
+        ("kept" + sample, f"{task.rows:,}", ""),
+        ("unreadable, left out", f"{task.unreadable:,}", ", ".join(task.unreadable_first)),
+        ("without InChIKey", f"{task.without_key:,}", ""),
+    ]
+    lines += [
+        (f"repeat a molecule, by {SAMENESS[d.by]}", f"{d.rows:,} of {d.molecules:,} molecules", " = ".join(d.first))
+        for d in task.duplicates
+    ]
+    conflicts = task.conflicts
+    told = f"{conflicts.rows:,} of {conflicts.molecules:,} molecules"
+    lines.append((f"contradict each other ({conflicts.rule})", told, conflicts.first))
+    note = f"duplicates and contradictions: {conflicts.policy}"
+    return AuditTable(title="Rows", columns=("rows that", "", "first"), lines=tuple(lines), right=(1,), note=note)
+
+
+def _parts(task: TaskAudit) -> AuditTable:
+    lines = []
+    for part in task.parts:
+        common = part.in_training_scaffolds
+        known = "" if common is None else f"{common:,} ({common / part.rows:.1%})"
+        lines.append((part.part, f"{part.rows:,}", f"{part.molecules:,}", f"{part.scaffolds:,}", known))
+    return AuditTable(
+        title="Parts",
+        columns=("part", "rows", "molecules", "scaffolds", "rows with a training scaffold"),
+        lines=tuple(lines),
+        right=(1, 2, 3, 4),
+        note=f"split {task.split}, seed {task.split_seed}; rows without any label are in no part",
+    )
+
+
+def _labels(task: TaskAudit) -> AuditTable:
+    is_classes = task.kind == "classification"
+    own = ("class 0", "class 1", "share of 1") if is_classes else ("lowest", "highest", "mean", "SD", "beyond training")
+    lines = [
+        (target.name, part.part, f"{target.labels:,}", _share(target.missing, part.rows), *_label_cells(target))
+        for place in range(len(task.parts[0].targets))
+        for part in task.parts
+        for target in [part.targets[place]]
+    ]
+    unit = f" ({task.unit})" if task.unit else ""
+    columns = ("target", "part", "labels", "missing", *own)
+    return AuditTable(title=f"Labels{unit}", columns=columns, lines=tuple(lines), right=tuple(range(2, len(columns))))
+
+
+def _label_cells(target: TargetFacts) -> tuple[str, ...]:
+    if target.zeros is not None and target.ones is not None:
+        return f"{target.zeros:,}", f"{target.ones:,}", _share(target.ones, target.zeros + target.ones)
+    numbers = (target.low, target.high, target.mean, target.sd)
+    outside = "" if target.outside is None else f"{target.outside:,}"
+    return (*("" if n is None else f"{n:.3g}" for n in numbers), outside)
+
+
+def _shared(task: TaskAudit) -> AuditTable:
+    lines = [
+        (f"{s.part} in {s.other}", *(f"{s.rows[by]:,}" for by in s.rows), " = ".join(dict.fromkeys(s.first)))
+        for s in task.shared
+    ]
+    return AuditTable(
+        title="Rows whose molecule another part has",
+        columns=("parts", *(f"by {name}" for name in SAMENESS.values()), "first"),
+        lines=tuple(lines),
+        right=(1, 2, 3),
+        note="connections: the first 14 characters of the InChIKey, without stereo, isotopes and charge",
+    )
+
+
+def _similarity(task: TaskAudit) -> AuditTable:
+    lines = [
+        (s.part, *(f"{q:.2f}" for q in s.quantiles), f"{s.near:,} ({s.near / sum(s.histogram):.1%})")
+        for s in task.similarity
+    ]
+    return AuditTable(
+        title="Similarity to the nearest training molecule (Tanimoto, ECFP4)",
+        columns=("part", "5 %", "25 %", "median", "75 %", "95 %", f"rows at {NEAR:g} or above"),
+        lines=tuple(lines),
+        right=tuple(range(1, 7)),
+    )
+
+
+def _overlap(task: TaskAudit) -> AuditTable:
+    lines = [(f"{o.molecules:,}", o.part, f"{o.rows:,}", *_overlap_cells(o), o.first) for o in task.overlap]
+    return AuditTable(
+        title="Rows whose molecule the pre-training saw",
+        columns=("molecules", "part", "rows", *(f"by {name}" for name in SAMENESS.values()), "first"),
+        lines=tuple(lines),
+        right=(0, 2, 3, 4, 5),
+        note="the corpus has no labels of the task",
+    )
+
+
+def _overlap_cells(overlap: Overlap) -> tuple[str, ...]:
+    return tuple(f"{count:,} ({_share(count, overlap.rows)})" for count in overlap.seen.values())
+
+
+def _tokens(task: TaskAudit) -> AuditTable:
+    tokens = task.tokens
+    assert tokens is not None, "of_task asks"
+    lines = (
+        ("share their tokens with another one", tokens.colliding, " = ".join(next(iter(tokens.collisions), ()))),
+        ("are lost so (less sequences than SMILES)", tokens.merged, ""),
+        ("do not come back", tokens.altered, " -> ".join(next(iter(tokens.alterations), ()))),
+        ("have unknown tokens", tokens.unknown, next(iter(tokens.unknowns), "")),
+    )
+    return AuditTable(
+        title="Tokens",
+        columns=(f"of {tokens.molecules:,} different SMILES", "", "first"),
+        lines=tuple((what, f"{count:,}", first) for what, count, first in lines),
+        right=(1,),
+        note=f"tokenizer {tokens.tokenizer}",
+    )
+
+
+def _share(count: int, of: int) -> str:
+    return f"{count / of:.1%}" if of else ""
