@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chembench.errors import ConfigError
 from chembench.handles import Sweep, Trial
 from chembench.holdings import parse_size
+from chembench.opening import is_sweep, open_sweep
 from chembench.paths import CachePaths, SweepPaths, default_cache, default_data_dir, safe_name
 from chembench.registry import RUNNERS
 from chembench.storage import whole_url
@@ -21,8 +20,8 @@ from chembench.sweep.shard import Shard
 from chembench.sweep.space import Space
 
 if TYPE_CHECKING:
-    from chembench.report.differences import Differences
     from chembench.data.audit import Audit
+    from chembench.report.differences import Differences
     from chembench.retention import Plan as GcPlan
     from chembench.sweep.plan import Plan
     from chembench.sweep.plugin import Engine
@@ -48,29 +47,6 @@ def make_plan(space: Space) -> Plan:
     from chembench.sweep import plan
 
     return plan.make_plan(space)
-
-
-def open_sweep(path_or_name: str | Path, out: str | Path = "sweeps") -> Sweep:
-    """A sweep by folder, or by name under ``out``.
-
-    Raises:
-        ConfigError: if there is none.
-    """
-    for root in (Path(path_or_name), Path(out) / str(path_or_name)):
-        if _is_sweep(root):
-            return Sweep(root.resolve())
-    raise ConfigError(
-        f"no sweep '{path_or_name}', neither as a folder nor under {out}/; see the folders there, or --out"
-    )
-
-
-def _is_sweep(root: Path) -> bool:
-    try:
-        return SweepPaths(root).ledger.is_file()
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        return False
 
 
 def run_sweep(  # noqa: PLR0913 - the options of the command, each by keyword
@@ -335,7 +311,9 @@ def audit(  # noqa: PLR0913 - the options of the command, each by keyword
     Args:
         target: a sweep by folder or by name under ``out``, else a task by name, else a space by name or file.
         overrides: ``key=value`` for fields of a space.
-        out, data_dir, cache_dir: as in `run_sweep`; a sweep has its own.
+        out: folder that holds sweeps.
+        data_dir: raw task files; ``CHEMBENCH_DATA_DIR`` by default.
+        cache_dir: of a task or a space; a sweep has its own.
         tokenizer: a ``tokenizer.json`` to try in place of the target's own.
         say: told one line per step.
 
@@ -345,7 +323,7 @@ def audit(  # noqa: PLR0913 - the options of the command, each by keyword
     """
     from chembench.sweep.auditing import audit_begun, audit_named
 
-    if any(_is_sweep(root) for root in (Path(target), Path(out) / str(target))):
+    if any(is_sweep(root) for root in (Path(target), Path(out) / str(target))):
         sweep = open_sweep(target, out)
         return audit_begun(sweep.paths, sweep.begun(), overrides, tokenizer, say)
     cache, raw = _absolute(cache_dir or default_cache()), _absolute(data_dir or default_data_dir())
@@ -397,8 +375,8 @@ __all__ = [
     "Sweep",
     "SweepStatus",
     "Trial",
-    "diff",
     "audit",
+    "diff",
     "load_space",
     "make_plan",
     "merge",

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -380,22 +380,3 @@ class SweepPaths:
 
     def run(self, uid: str, attempt: int) -> RunPaths:
         return RunPaths(self.trials / uid / str(attempt))
-
-
-def append_line(path: Path, value: Mapping[str, Any]) -> None:
-    """Add one JSON line to ``path``, or nothing.
-
-    Raises:
-        DiskFullError: if no space is left.
-    """
-    line = json.dumps(value, sort_keys=True, allow_nan=False) + "\n"
-    with full_disk_told(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.stat().st_size if path.exists() else 0
-        try:
-            with path.open("a") as file:
-                file.write(line)
-        except OSError:
-            if path.exists():
-                os.truncate(path, before)
-            raise

@@ -261,7 +261,7 @@ def _first_lines(listed: Path) -> list[str]:
     return listed.read_text(errors="replace").splitlines()[:SHOWN_UNREADABLE] if listed.is_file() else []
 
 
-def audit_named(  # noqa: PLR0913 - what, where, and how it is told
+def audit_named(
     name: str, overrides: Sequence[str], cache: CachePaths, data_dir: Path, tokenizer: Path | str | None, say: Say
 ) -> Audit:
     """The audit of a task by name, or of a space by name or file.

@@ -27,7 +27,7 @@ LINES = (
     ("holdings", "register", "retention", "keeper"),
     ("header", "progress", "driver"),
     ("rerun", "damage", "upkeep", "confirming"),
-    ("handles",),
+    ("handles", "opening"),
     ("api",),
     ("cli", "doctor", "forecast", "inference", "printing"),
 )
