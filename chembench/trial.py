@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chembench.appended import append_line
 from chembench.errors import Cause, ChembenchError, ConfigError, DataError, DiskFullError, RunError
 from chembench.paths import (
     RunPaths,
-    append_line,
     is_disk_full,
     no_space_left,
     read_json,

@@ -160,6 +160,8 @@ class TaskAudit(Spec):
     split_digest: str
     split: str
     split_seed: int
+    outer: int = 0
+    """The outer fold that is the test here; 0: the test of the named split."""
     rows: int
     sampled: bool
     """The rows are a sample of the source's."""

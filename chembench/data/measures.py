@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,10 +59,10 @@ class Subject:
         return {**rows, "test": load_test_ids(self.split.folder)}
 
     @property
-    def division(self) -> tuple[str, int]:
-        """Name and seed of the split."""
-        manifest = read_json(self.split.folder / "manifest.json")
-        return str(manifest["name"]), int(manifest["seed"])
+    def division(self) -> dict[str, Any]:
+        """Name, seed and outer fold of the split, as its manifest has them."""
+        manifest: dict[str, Any] = read_json(self.split.folder / "manifest.json")
+        return manifest
 
     def smiles(self, part: str) -> list[str]:
         """Canonical SMILES of a part."""

@@ -45,7 +45,7 @@ def _overview_line(task: TaskAudit) -> tuple[str, ...]:
     test = next(s for s in task.similarity if s.part == "test")
     return (
         task.name,
-        f"{task.split}, seed {task.split_seed}" if task.split != "deepchem_scaffold" else task.split,
+        _division(task),
         f"{task.rows:,}",
         f"{repeated:,}",
         f"{task.conflicts.molecules:,}",
@@ -53,6 +53,12 @@ def _overview_line(task: TaskAudit) -> tuple[str, ...]:
         f"{test.median:.2f}",
         f"{test.near / sum(test.histogram):.1%}",
     )
+
+
+def _division(task: TaskAudit) -> str:
+    if task.outer:
+        return f"{task.split}, outer fold {task.outer}"
+    return f"{task.split}, seed {task.split_seed}" if task.split != "deepchem_scaffold" else task.split
 
 
 def _in_corpus(task: TaskAudit, molecules: int) -> str:
@@ -111,7 +117,7 @@ def _parts(task: TaskAudit) -> AuditTable:
         columns=("part", "rows", "molecules", "scaffolds", "rows with a training scaffold"),
         lines=tuple(lines),
         right=(1, 2, 3, 4),
-        note=f"split {task.split}, seed {task.split_seed}; rows without any label are in no part",
+        note=f"split {_division(task)}; rows without any label are in no part",
     )
 
 

@@ -25,7 +25,7 @@ from chembench.data.tasks import Task, open_task, prepare_task
 from chembench.errors import ConfigError, DataError, UnknownNameError
 from chembench.paths import CachePaths, SweepPaths, as_written, read_json, write_json
 from chembench.sweep.cells import grid_cells, vocabulary_of
-from chembench.sweep.inputs import Prepared, Say
+from chembench.sweep.inputs import Prepared, Say, division_of
 from chembench.sweep.reading import read_space, shipped_spaces, space_from
 from chembench.sweep.space import Space
 from chembench.sweep.state import SweepState
@@ -46,7 +46,8 @@ class Inputs:
     target: str
     of: Literal["task", "space", "sweep"]
     tasks: tuple[tuple[Task, Split, TaskDef], ...]
-    """Split index 0: the test is that of every index, and it is held against training and validation together."""
+    """Split index 0: the test is that of every index, and it is held against training and validation together. Of outer
+    folds it is the first."""
     tokenizer: Tokenizer
     corpus: Corpus | None = None
     scales: tuple[int, ...] = ()
@@ -76,7 +77,8 @@ def inputs_of_task(definition: TaskDef, cache: CachePaths, data_dir: Path, token
     Raises:
         DataError: if its file cannot be had or used.
     """
-    return Inputs(definition.name, "task", (_prepared(definition, cache, data_dir, None),), tokenizer or own())
+    way = Division(definition.split, definition.split_seed, similarity=definition.split_similarity)
+    return Inputs(definition.name, "task", (_prepared(definition, way, cache, data_dir, None),), tokenizer or own())
 
 
 def inputs_of_space(
@@ -90,7 +92,8 @@ def inputs_of_space(
     base, tasks = Path(space.base), []
     for name in space.tasks:
         say(f"task: {name}")
-        tasks.append(_prepared(space.task_def(name), cache, data_dir, base))
+        way = division_of(space, name, first_outer(space), 0)
+        tasks.append(_prepared(space.task_def(name), way, cache, data_dir, base))
     scales, corpus = scales_of(space), None
     if scales:
         say(f"corpus: {', '.join(space.corpus.files)}")
@@ -101,7 +104,10 @@ def inputs_of_space(
 
 def inputs_of_prepared(name: str, space: Space, prepared: Prepared) -> Inputs:
     """The inputs of a sweep that begins."""
-    tasks = [(prepared.tasks[task], prepared.splits[task, 0], space.task_def(task)) for task in space.tasks]
+    tasks = [
+        (prepared.tasks[task], prepared.splits[task, first_outer(space), 0], space.task_def(task))
+        for task in space.tasks
+    ]
     tokenizer = load_tokenizer(prepared.tokenizer_folder)
     scales = scales_of(space) if prepared.corpus else ()
     return Inputs(name, "sweep", tuple(tasks), tokenizer, prepared.corpus, scales)
@@ -125,7 +131,9 @@ def inputs_of_sweep(state: SweepState, tokenizer: Tokenizer | None = None) -> In
     tasks = []
     for name in header["tasks"]:
         definition = space.task_def(name)
-        split = open_split(digests[f"split 0 of {name}"], digests[f"test of {name}"], cache)
+        outer = first_outer(space)
+        of = f"outer {outer} of {name}" if outer else name
+        split = open_split(digests[f"split 0 of {of}"], digests[f"test of {of}"], cache)
         tasks.append((open_task(definition, digests[f"task {name}"], cache), split, definition))
     corpus = open_corpus(digests["corpus"], cache) if "corpus" in digests else None
     used = tokenizer or load_tokenizer(cache.tokenizer(digests["tokenizer"]))
@@ -160,14 +168,20 @@ def scales_of(space: Space) -> tuple[int, ...]:
     return tuple(sorted({cell.molecules for cell in grid_cells(space) if cell.molecules}))
 
 
+def first_outer(space: Space) -> int:
+    """Which test set is audited: the named split's, or the first outer fold."""
+    return space.confirm.outers[0]
+
+
 def own() -> SmilesTokenizer:
     """The built-in tokenizer, which a task by itself is held against."""
     return SmilesTokenizer()
 
 
-def _prepared(definition: TaskDef, cache: CachePaths, data_dir: Path, base: Path | None) -> tuple[Task, Split, TaskDef]:
+def _prepared(
+    definition: TaskDef, way: Division, cache: CachePaths, data_dir: Path, base: Path | None
+) -> tuple[Task, Split, TaskDef]:
     task = prepare_task(definition, data_dir, cache, base)
-    way = Division(definition.split, definition.split_seed, similarity=definition.split_similarity)
     return task, prepare_split(task, way, cache), definition
 
 
@@ -232,15 +246,16 @@ def _measured(subject: measures.Subject, tokenizer: Tokenizer, cache: CachePaths
     index = cache.index(f"audit-{digest_of(parts)}")
     if index.is_file():
         return TaskAudit.model_validate(read_json(index))
-    name, seed = subject.division
+    division = subject.division
     made = TaskAudit(
         name=task.name,
         kind=task.kind,
         unit=task.unit,
         task_digest=task.digest,
         split_digest=split.digest,
-        split=name,
-        split_seed=seed,
+        split=str(division["name"]),
+        split_seed=int(division["seed"]),
+        outer=int(division.get("outer", 0)),
         rows=task.rows,
         sampled=subject.definition.max_rows is not None and task.rows == subject.definition.max_rows,
         unreadable=task.unreadable,

@@ -94,7 +94,7 @@ def _tasks(
         tasks[name] = prepare_task(definition, data_dir, cache, base)
         own: dict[tuple[str, int, int], Split] = {}
         for outer, index in _places(space):
-            way = _division(space, name, outer, index)
+            way = division_of(space, name, outer, index)
             own[name, outer, index] = prepare_split(tasks[name], way, cache)
         splits |= own
         if space.confirm.outer_folds:
@@ -109,7 +109,8 @@ def _places(space: Space) -> list[tuple[int, int]]:
     return sorted({*crossed, *((outer, 0) for outer in table.searched)})
 
 
-def _division(space: Space, task: str, outer: int, index: int) -> Division:
+def division_of(space: Space, task: str, outer: int, index: int) -> Division:
+    """How the rows of a task are divided for one outer test set and split index."""
     table, known = space.confirm, space.task_def(task)
     if not outer:
         return Division(known.split, known.split_seed, index, known.split_similarity)

@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from chembench.paths import full_disk_told, written_whole
+from chembench.appended import append_line
+from chembench.paths import written_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,22 +151,3 @@ def turn(path: Path) -> Iterator[None]:
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def append_line(path: Path, value: Mapping[str, Any]) -> None:
-    """Add one JSON line to ``path``, or nothing.
-
-    Raises:
-        DiskFullError: if no space is left.
-    """
-    line = json.dumps(value, sort_keys=True, allow_nan=False) + "\n"
-    with full_disk_told(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.stat().st_size if path.exists() else 0
-        try:
-            with path.open("a") as file:
-                file.write(line)
-        except OSError:
-            if path.exists():
-                os.truncate(path, before)
-            raise

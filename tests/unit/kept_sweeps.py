@@ -4,8 +4,8 @@ from pathlib import Path
 
 from sweep_fakes import MortalLedger, finished, grid_space, header_of, leave_result, paths_in
 
+from chembench.appended import append_line
 from chembench.damage import PREDICTIONS_HEADER
-from chembench.tracking.sent import append_line
 
 SPACE = grid_space(grid={"architecture": ["roberta"], "size": ["w32x1"], "molecules": [20]}, confirm__rescore_seeds=1)
 SCORES = {"regression": ("rmse", "mae", "r2", "rmse_normalised"), "classification": ("roc_auc", "pr_auc", "mcc")}

@@ -11,7 +11,7 @@ import chembench
 PACKAGE = Path(chembench.__file__).parent
 
 LINES = (
-    ("errors", "registry", "config", "paths", "specs"),
+    ("errors", "registry", "config", "paths", "appended", "specs"),
     ("storage", "transfer"),
     ("chem",),
     ("data",),

@@ -2,11 +2,11 @@
 
 import os
 
+from chembench.appended import append_line
 from chembench.paths import SweepPaths, write_json
 from chembench.specs import BaselineSpec, Cell, FinetuneSpec, ModelSpec, Outcome, PretrainSpec, TrialSpec
 from chembench.sweep.ledger import Ledger
 from chembench.sweep.reading import read_space
-from chembench.tracking.sent import append_line
 
 MODEL = ModelSpec(
     architecture="roberta", hidden=8, ffn=16, layers=1, heads=2, vocabulary=256, pad_id=0, bos_id=1, eos_id=2
