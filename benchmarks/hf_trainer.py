@@ -21,8 +21,7 @@ from chembench.data.shards import Shards
 from chembench.models.base import PretrainingModel, build_pretraining_model
 from chembench.specs import Precision, PretrainSpec
 from chembench.training.hardware import DeviceName
-from chembench.training.pretrain import total_steps
-from chembench.training.schedule import rate_factor
+from chembench.training.schedule import rate_factor, total_steps
 
 PADDED = 128
 """The constant that users pad to: a power of two that few molecules exceed."""

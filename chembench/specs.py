@@ -6,9 +6,10 @@ Where the inputs lie (`Inputs`), what the item is called (`Cell`) and how it is 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from chembench.config import Spec
 from chembench.errors import Cause
@@ -16,6 +17,7 @@ from chembench.errors import Cause
 Precision = Literal["fp32", "bf16"]
 TaskKind = Literal["regression", "classification"]
 Pooling = Literal["default", "mean"]
+Schedule = Literal["cosine", "wsd"]
 TrialKind = Literal["search", "rescore", "confirm"]
 Kind = Literal["pretrain", "search", "rescore", "confirm", "baseline"]
 Status = Literal["finished", "pruned", "failed"]
@@ -84,6 +86,16 @@ class PretrainSpec(Spec):
     learning_rate: PositiveFloat
     weight_decay: NonNegativeFloat = 0.01
     warmup_fraction: Fraction = 0.06
+    schedule: Schedule = "cosine"
+    """How the rate falls: half a cosine, or warm-up, stable and decay, see `chembench.training.schedule`."""
+    decay_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Share of the steps in which the rate of ``wsd`` falls."""
+    share_trunk: bool = False
+    """Keep the state before the decay, from which the next scale continues; one epoch of ``wsd``."""
+    warmup_steps: NonNegativeInt | None = None
+    """Of ``wsd``, instead of ``warmup_fraction``: all scales on a trunk have the warm-up of the smallest."""
+    continues: str | None = None
+    """Digest of the next smaller scale, whose state before the decay this pre-training begins with."""
     epochs: PositiveFloat | None = None
     """Passes over the training molecules; exactly one of ``epochs`` and ``steps`` is given."""
     steps: PositiveInt | None = None
@@ -97,6 +109,38 @@ class PretrainSpec(Spec):
     precision: Precision = "fp32"
     threads: PositiveInt = 1
     seed: NonNegativeInt = 0
+
+    born_later: ClassVar[Mapping[str, Any]] = {
+        "schedule": "cosine",
+        "decay_fraction": 0.1,
+        "share_trunk": False,
+        "warmup_steps": None,
+        "continues": None,
+    }
+
+    @model_validator(mode="after")
+    def _trunks_can_be_shared(self) -> PretrainSpec:
+        if self.share_trunk:
+            problem = sharing_problem(self.schedule, self.epochs, self.steps, self.keep_every_epoch)
+            if problem:
+                raise ValueError(problem)
+        elif self.continues is not None:
+            raise ValueError("only a pre-training that shares its trunk continues another; set share_trunk = true")
+        return self
+
+
+def sharing_problem(schedule: Schedule, epochs: float | None, steps: int | None, keep_every_epoch: bool) -> str:
+    """Why pre-trainings with these settings cannot share a trunk; empty if they can."""
+    if schedule != "wsd":
+        return (
+            f'a trunk is shared before its decay, which a {schedule} has not; set schedule = "wsd" or drop share_trunk'
+        )
+    if steps is not None or epochs != 1:
+        got = f"steps = {steps}" if steps is not None else f"epochs = {epochs or 'none'}"
+        return f"scales share a trunk in one pass over nested molecules, got {got}; set epochs = 1 or drop share_trunk"
+    if keep_every_epoch:
+        return "one pass over a shared trunk has no earlier epoch to keep; drop keep_every_epoch or share_trunk"
+    return ""
 
 
 class FinetuneSpec(Spec):
@@ -195,6 +239,8 @@ class Inputs(Spec):
     """Folder with the label statistics."""
     checkpoint: str | None = None
     """Folder of the pre-trained model: written by a pre-training, read by a trial."""
+    trunk: str | None = None
+    """Folder of the pre-training that this one continues."""
     split: str | None = None
     """Folder with ``train`` and ``valid`` rows and the test row ids."""
     sealed: str | None = None

@@ -59,6 +59,37 @@ def epoch_steps(
         yield order_N[start : start + batch_size]
 
 
+def prefix_steps(
+    molecules: int, batch_size: int, seed: int, epoch: int, decay_fraction: float, *, skip: int = 0
+) -> Iterator[Ints]:
+    """One pass in which a longer training sees first what a shorter one saw before its decay.
+
+    The molecules are permuted inside blocks of the corpus' order, which do not depend on how many there are: each block
+    is ``decay_fraction`` of all up to its end, so the one that ``molecules`` cuts off begins with the decay or later.
+
+    Args:
+        molecules: how many there are.
+        batch_size: molecules per optimiser step; the last step keeps what is left.
+        seed: of the order inside the blocks; each ``epoch`` has an order of its own.
+        epoch: number of the pass.
+        decay_fraction: share of the steps in which the rate falls.
+        skip: steps at the start that are left out.
+
+    Yields:
+        Indices of ``batch_size`` different molecules.
+    """
+    start, total = 0, steps_per_epoch(molecules, batch_size)
+    while start < total:
+        stop = max(start + 1, int(start / (1.0 - decay_fraction)))
+        if stop > skip:
+            generator = np.random.default_rng(stable_seed("block", seed, epoch, start))
+            order_N = start * batch_size + generator.permutation((stop - start) * batch_size)
+            order_N = order_N[order_N < molecules]
+            for step in range(max(start, skip), min(stop, total)):
+                yield order_N[(step - start) * batch_size : (step - start + 1) * batch_size]
+        start = stop
+
+
 def cut(indices_B: Ints, lengths_N: NDArray[np.integer], packing: Packing) -> list[Ints]:
     """Some molecules in micro-batches of like length.
 

@@ -7,6 +7,7 @@ A pre-trained folder, named by the digest of its `PretrainSpec`::
     settings.json          what it is: specification, names of the descriptors
     training.json          how it went: metrics, curve, measured cost, and the checksums of the weights
     tokenizer/             the tokenizer it reads
+    trunk.state            where the next scale continues, where a trunk is shared: the state before the decay
 
 Nothing found in a folder is unpickled: weights are safetensors.
 """
@@ -15,7 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -31,6 +33,7 @@ from chembench.paths import built_whole, part_beside, read_json, write_json
 from chembench.specs import PretrainSpec
 
 FORMAT = 1
+TRUNK = "trunk.state"
 WEIGHTS, SETTINGS, TRAINING, TOKENIZER, EPOCHS = (
     "model.safetensors",
     "settings.json",
@@ -82,6 +85,19 @@ class Checkpoint:
         return load_weights(file, self.spec.digest)
 
 
+@contextmanager
+def damaged_told(folder: Path) -> Iterator[None]:
+    """Turn what keeps a trunk from being read into the way out: its folder is made again.
+
+    Raises:
+        DamagedError: saying so.
+    """
+    try:
+        yield
+    except DataError as error:
+        raise DamagedError(f"the trunk in {folder} cannot be continued ({error}); {_again(folder)}") from error
+
+
 def _again(folder: Path) -> str:
     return f"delete {folder} and retry what failed (chembench retry SWEEP --failed), it is then made again"
 
@@ -101,13 +117,14 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def save_checkpoint(
+def save_checkpoint(  # noqa: PLR0913 - what stands in the folder, part by part
     folder: Path,
     spec: PretrainSpec,
     descriptors: tuple[str, ...],
     weights: list[dict[str, Tensor]],
     training: Mapping[str, Any],
     tokenizer_folder: Path,
+    more: Callable[[Path], None] = lambda folder: None,
 ) -> None:
     """Write a pre-trained folder whole; if another process wrote it meanwhile, that one stays, unless it is damaged.
 
@@ -118,6 +135,7 @@ def save_checkpoint(
         weights: after each kept epoch, the last one last.
         training: ``metrics``, ``curve`` and ``built``.
         tokenizer_folder: copied, so that the folder can be used alone.
+        more: writes what else belongs into the folder it is given.
     """
     with built_whole(folder) as part:
         (part / EPOCHS).mkdir()
@@ -125,7 +143,9 @@ def save_checkpoint(
             save_file(tensors, part / EPOCHS / f"{number:04d}.safetensors")
         save_file(weights[-1], part / WEIGHTS)
         shutil.copytree(tokenizer_folder, part / TOKENIZER)
-        sums = {str(file.relative_to(part)): sha256_of(file) for file in sorted(part.rglob("*.safetensors"))}
+        more(part)
+        summed = [*sorted(part.rglob("*.safetensors")), *part.glob(TRUNK)]
+        sums = {str(file.relative_to(part)): sha256_of(file) for file in summed}
         write_json(part / TRAINING, {**training, "sha256": sums})
         settings = {"format": FORMAT, "kind": "pretrained", "digest": spec.digest, "spec": spec.model_dump(mode="json")}
         write_json(part / SETTINGS, {**settings, "descriptors": list(descriptors)})
@@ -142,6 +162,9 @@ def find_whole(folder: Path, digest: str) -> Checkpoint:
     found = read_checkpoint(folder, digest)
     for file in found.weight_files:
         found.require_whole(file)
+    sums = found.training.get("sha256", {})
+    if TRUNK in sums and sha256_of(folder / TRUNK) != sums[TRUNK]:
+        raise DamagedError(f"{folder / TRUNK} must be as it was written, it is not; {_again(folder)}")
     return found
 
 

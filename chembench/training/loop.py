@@ -95,6 +95,12 @@ class OptimiserSettings:
     warmup_fraction: float
     max_grad_norm: float | None
     total_steps: int
+    rate: Callable[[int], float] | None = None
+    """The share of the rate that holds at a step; none: a cosine after the warm-up."""
+
+    def factor(self, step: int) -> float:
+        """The share of ``learning_rate`` that holds at a step."""
+        return self.rate(step) if self.rate else rate_factor(step, self.total_steps, self.warmup_fraction)
 
 
 class Stepper:
@@ -162,7 +168,7 @@ class Stepper:
         """Change the weights; nothing is allocated after the first of them has changed."""
         if self.settings.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self.settings.max_grad_norm)
-        factor = rate_factor(self.steps_done, self.settings.total_steps, self.settings.warmup_fraction)
+        factor = self.settings.factor(self.steps_done)
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings.learning_rate * factor
         self.optimiser.step()

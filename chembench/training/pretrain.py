@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chembench.config import stable_seed
-from chembench.data.batches import epoch_steps, steps_per_epoch
+from chembench.data.batches import epoch_steps, prefix_steps, steps_per_epoch
 from chembench.data.shards import Shards, open_shards
 from chembench.errors import DataError, RunError
 from chembench.models.base import PretrainingModel, build_pretraining_model, load_tensors, tensors_to_save
 from chembench.specs import Inputs, PretrainSpec
-from chembench.training.attempt import Attempt, State
-from chembench.training.checkpoint import Checkpoint, DamagedError, find_whole, read_checkpoint, save_checkpoint
+from chembench.training.attempt import Attempt, State, load_state, save_state
+from chembench.training.checkpoint import (
+    TRUNK,
+    Checkpoint,
+    DamagedError,
+    damaged_told,
+    find_whole,
+    read_checkpoint,
+    save_checkpoint,
+)
 from chembench.training.device import (
     CPU,
     Device,
@@ -39,6 +49,7 @@ from chembench.training.hardware import measured_cost
 from chembench.training.loop import Lesson, OptimiserSettings, Report, Stepper, element_loss, to_device
 from chembench.training.memory import MicroBatches, memory_faults_told
 from chembench.training.resident import Hosted, Molecules, molecules_on
+from chembench.training.schedule import factor_of, total_steps, trunk_steps
 
 Ints = NDArray[np.int64]
 Predictor = Callable[[Tensor, Tensor | None], Tensor]
@@ -52,7 +63,7 @@ class PretrainOutcome:
     reused: bool
     """True where the folder existed already and nothing was trained."""
     molecules_seen: int
-    """Those of earlier attempts counted in; 0 where nothing was trained."""
+    """Those of earlier attempts counted in, those of a trunk left out; 0 where nothing was trained."""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -85,15 +96,10 @@ class PretrainState(State):
     """Weights after each of them, where they are asked for."""
     halvings: int
     token_budget: int
-
-
-def total_steps(spec: PretrainSpec) -> int:
-    """Optimiser steps of the whole pre-training: at least one."""
-    if spec.steps is not None:
-        return spec.steps
-    if spec.epochs is None:
-        raise DataError("a pre-training needs epochs or steps, got neither; give exactly one of them")
-    return max(1, round(spec.epochs * steps_per_epoch(spec.molecules, spec.batch_size)))
+    began_at: int = 0
+    """Steps that were taken over from the pre-training that this one continues."""
+    trunk: dict[str, Any] | None = None
+    """The state before the decay, once it is reached and if it is to be kept."""
 
 
 def pretrain(
@@ -128,6 +134,8 @@ def pretrain(
         state = attempt.newest(PretrainState, spec.digest)
         if state is not None:
             run.go_on_from(state)
+        elif spec.continues is not None:
+            run.begin_with_trunk(Path(_required(inputs.trunk, "trunk")), spec.continues)
         resumed_at = run.stepper.steps_done
         for values in run.curve:
             report(int(values["epoch"]), values)
@@ -137,8 +145,8 @@ def pretrain(
         training["built"] = {**spent, "resumed_at": resumed_at}
         weights = [*run.kept, tensors_to_save(run.model)]
     tokenizer = Path(_required(inputs.tokenizer, "tokenizer"))
-    save_checkpoint(folder, spec, run.train.names, weights, training, tokenizer)
-    return PretrainOutcome(read_checkpoint(folder, spec.digest), False, _molecules_at(run))
+    save_checkpoint(folder, spec, run.train.names, weights, training, tokenizer, run.keep_trunk)
+    return PretrainOutcome(read_checkpoint(folder, spec.digest), False, _molecules_at(run) - run.molecules_shared)
 
 
 def _whole_one(folder: Path, spec: PretrainSpec, attempt: Attempt) -> Checkpoint | None:
@@ -176,6 +184,8 @@ class _Run:
     stepper: Stepper
     curve: list[dict[str, float]] = field(default_factory=list)
     kept: list[dict[str, Tensor]] = field(default_factory=list)
+    began_at: int = 0
+    trunk: dict[str, Any] | None = None
 
     @classmethod
     def begin(cls, spec: PretrainSpec, inputs: Inputs, micro: MicroBatches) -> _Run:
@@ -188,6 +198,7 @@ class _Run:
             warmup_fraction=spec.warmup_fraction,
             max_grad_norm=spec.max_grad_norm,
             total_steps=total_steps(spec),
+            rate=partial(factor_of, spec),
         )
         molecules = molecules_on(train, model.backbone, micro.device)
         called: Predictor = torch.compile(model, dynamic=True) if micro.device.compiled else model
@@ -213,9 +224,37 @@ class _Run:
             kept=self.kept,
             halvings=self.micro.halvings,
             token_budget=self.micro.packing.token_budget,
+            began_at=self.began_at,
+            trunk=self.trunk,
         )
 
+    @property
+    def molecules_shared(self) -> int:
+        """Molecules that were shown to the pre-training which this one continues, and not again."""
+        return self.began_at * self.spec.batch_size
+
+    def hold_trunk(self) -> None:
+        """Hold on to the state as it is now: a longer pre-training continues from it."""
+        state = self.state()
+        self.trunk = {part.name: deepcopy(getattr(state, part.name)) for part in fields(state)}
+
+    def keep_trunk(self, folder: Path) -> None:
+        """Write what `hold_trunk` held, if there is anything, into a checkpoint."""
+        if self.trunk is not None:
+            save_state(folder / TRUNK, PretrainState(**self.trunk))
+
+    def begin_with_trunk(self, folder: Path, digest: str) -> None:
+        """Begin where the pre-training in ``folder`` stood before its decay.
+
+        Raises:
+            DataError: if that is not there, or is damaged.
+        """
+        with damaged_told(folder):
+            self.go_on_from(load_state(folder / TRUNK, PretrainState, digest))
+        self.began_at, self.trunk = self.stepper.steps_done, None
+
     def go_on_from(self, state: PretrainState) -> None:
+        self.began_at, self.trunk = state.began_at, state.trunk
         load_tensors(self.model, state.model)
         self.stepper.optimiser.load_state_dict(state.optimiser)
         self.stepper.go_on_from(state.step, (state.loss_sum, state.labels))
@@ -240,6 +279,7 @@ class _Run:
             "validation_molecules": len(self.valid),
             "truncated": int((self.train.lengths_N > longest).sum() + (self.valid.lengths_N > longest).sum()),
             "checkpoint": self.spec.digest,
+            **({"molecules_shared": self.molecules_shared} if self.spec.share_trunk else {}),
         }
 
 
@@ -272,12 +312,20 @@ def _train(run: _Run, report: Report, attempt: Attempt) -> None:
     while len(run.curve) * per_epoch < total:
         epoch = len(run.curve)
         skip = stepper.steps_done - epoch * per_epoch
-        steps = epoch_steps(len(run.train), spec.batch_size, spec.seed, epoch, skip=skip)
-        for indices_B in islice(steps, total - stepper.steps_done):
+        for indices_B in islice(_steps(run, epoch, skip), total - stepper.steps_done):
             done = stepper.steps_done
+            if spec.share_trunk and done == trunk_steps(spec):
+                run.hold_trunk()
             attempt.border(done, epoch + 1, run.state, starts_epoch=done == epoch * per_epoch)
             stepper.step(indices_B)
         report(epoch + 1, _close_epoch(run))
+
+
+def _steps(run: _Run, epoch: int, skip: int) -> Iterator[Ints]:
+    spec, molecules = run.spec, len(run.train)
+    if spec.schedule == "wsd":
+        return prefix_steps(molecules, spec.batch_size, spec.seed, epoch, spec.decay_fraction, skip=skip)
+    return epoch_steps(molecules, spec.batch_size, spec.seed, epoch, skip=skip)
 
 
 def _close_epoch(run: _Run) -> Mapping[str, float]:

@@ -14,7 +14,8 @@ from chembench.training import pretrain as module
 from chembench.training.checkpoint import read_checkpoint
 from chembench.training.device import CPU
 from chembench.training.memory import MicroBatches
-from chembench.training.pretrain import pretrain, total_steps
+from chembench.training.pretrain import pretrain
+from chembench.training.schedule import total_steps
 
 
 def quiet(epoch, values):
