@@ -2,8 +2,8 @@
 
 Each schedule is tried at three learning rates with one seed; the best rate of each, by the mean loss over its scales,
 is then trained with two more seeds. A cosine is one pre-training a scale; warm-up/stable/decay is one trunk from which
-each scale branches off. Every pre-training is named by what it is and kept in ``--cache-dir``: started again, or several
-times at once, the script goes on with what is missing; ``--write`` then writes ``reports/schedules.md``.
+each scale branches off. Every pre-training is named by what it is and kept in ``--cache-dir``: started again, or
+several times at once, the script goes on with what is missing; ``--write`` then writes ``reports/schedules.md``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from chembench.training.schedule import total_steps, warmup_steps
 REPORT = Path(__file__).resolve().parents[1] / "reports" / "schedules.md"
 Name = Literal["cosine", "wsd"]
 SCHEDULES: tuple[Name, ...] = ("cosine", "wsd")
-RATES = (1e-3, 2e-3, 4e-3)
+RATES = (2e-3, 4e-3, 8e-3)
 SEEDS = (0, 1, 2)
 SCALES = (32_000, 64_000, 96_000)
 VALIDATION = 4_000
@@ -236,7 +236,8 @@ Best mean over the scales: cosine {best["cosine"]:g}, wsd {best["wsd"]:g}.{at_ed
 - The first seed chose the rate and is among the three: the mean of the better schedule is slightly flattered, on both
   sides alike. Three rates a factor of two apart say little about the optimum of either.
 - `not separated` is no proof of equality: the interval says how large a difference may still be.
-- This is one small model, one corpus, one pass and runs of {steps:,} to {longest:,} steps. Nothing here says how the two compare at tens of millions of molecules.
+- This is one small model, one corpus, one pass and runs of {steps:,} to {longest:,} steps. Nothing
+  here says how the two compare at tens of millions of molecules.
 - CPU time was taken on a machine that did other work too, and varies with it; passes do not.
 """
 

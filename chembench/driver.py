@@ -26,7 +26,7 @@ from chembench.paths import SweepPaths, as_written, written_whole
 from chembench.register import register
 from chembench.registry import RUNNERS
 from chembench.retention import clear_parts
-from chembench.specs import Kind, Outcome, TrialSpec
+from chembench.specs import Kind, Outcome
 from chembench.sweep import serial_runner
 from chembench.sweep.auditing import audit_at_start
 from chembench.sweep.inputs import Say, prepare
@@ -198,8 +198,9 @@ def carry_out(settings: Drive, uid: str) -> Outcome:
         check_fits([engine.shape(item.kind)], [local_node(engine.shape(item.kind).gpus > 0)])
         if item.status == "failed":
             engine.retry(uids=[uid])
-        needed = item.spec.pretrained if isinstance(item.spec, TrialSpec) else None
-        wanted = (uid, needed) if needed else (uid,)
+        wanted = [uid]
+        while (needed := engine.state.items[wanted[-1]].spec.starts_from) is not None:
+            wanted.append(needed)
         options = RunnerOptions(folders=(settings.paths.root, settings.places.cache.root), exchange=exchange)
         with desk(engine, options, lambda: None) as at:
             while not item.is_final and (work := at.ask(only=wanted)) is not None:

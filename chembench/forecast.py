@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from chembench.sweep.plan import Plan, PlannedCell
 
 CELL_COLUMNS = ("cell", "parameters", "molecules", "precision", "pre-training FLOPs")
+TRUNK_COLUMN = "of a trunk"
 
 
 def plan_text(plan: Plan, width: int | None = None) -> str:
@@ -28,7 +29,8 @@ def plan_text(plan: Plan, width: int | None = None) -> str:
             ("item", "count"),
             width=width,
         ),
-        f"estimated: {plan.pretrain_flops:.2g} FLOPs of pre-training, {plan.finetune_flops:.2g} of fine-tuning, "
+        f"estimated: {plan.pretrain_flops:.2g} FLOPs of pre-training in {plan.molecule_passes:,.0f} molecule passes, "
+        f"{plan.finetune_flops:.2g} of fine-tuning, "
         f"{least}{plan.device_hours:.3g} {plan.device} device-hours, {plan.disk_gb:.2g} GB of disk",
         "\n".join(f"not feasible: {cell['cell']}: {cell['reason']}" for cell in plan.infeasible),
         "\n".join(f"note: {note}" for note in plan.notes),
@@ -43,8 +45,10 @@ def _cells(cells: tuple[PlannedCell, ...], width: int | None) -> str:
             "parameters": f"{cell.parameters:,}",
             "molecules": f"{cell.molecules:,}" if cell.molecules else "none",
             "precision": cell.precision,
+            TRUNK_COLUMN: f"{cell.shared:,.0f}" if cell.shared else "none",
             "pre-training FLOPs": f"{cell.pretrain_flops:.2g}" if cell.molecules else "none",
         }
         for cell in cells
     ]
-    return table(rows, CELL_COLUMNS, width=width) if rows else ""
+    columns = (*CELL_COLUMNS[:3], *([TRUNK_COLUMN] if any(cell.shared for cell in cells) else ()), *CELL_COLUMNS[3:])
+    return table(rows, columns, width=width) if rows else ""

@@ -207,7 +207,7 @@ class Sweep:
             ConfigError: if one of ``uids`` is no failed item, or failed of another cause; nothing was begun then.
         """
         from chembench.driver import drive, going_on
-        from chembench.sweep.plugin import require_failed
+        from chembench.sweep.retrying import require_failed
 
         wanted = [self.find(uid) for uid in uids] or None
         state = self.begun()

@@ -148,6 +148,8 @@ def needs_of(state: SweepState) -> Needs:
         if checkpoint is None:
             continue
         needs.referred.add(checkpoint)
+        if item.is_left and isinstance(item.spec, PretrainSpec) and item.spec.continues is not None:
+            needs.checkpoints.setdefault(item.spec.continues, f"pretrain {item.uid} continues it and has not ended")
         if item.uid in needs.models:
             needs.checkpoints[checkpoint] = f"of the model that is {needs.models[item.uid]}"
         elif item.is_left:

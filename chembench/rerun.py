@@ -168,18 +168,21 @@ def _recorded(paths: SweepPaths, state: SweepState, item: ItemRecord, resolver: 
 def _inputs(paths: SweepPaths, state: SweepState, item: ItemRecord, again: RunPaths, resolver: Resolver) -> Inputs:
     """What the item reads; a pre-training writes its checkpoint beside the rerun."""
     inputs = resolver.inputs(item.spec)
+    needed = inputs.trunk if isinstance(item.spec, PretrainSpec) else inputs.checkpoint
+    if needed is not None and not Path(needed).is_dir():
+        _make_checkpoint(paths, state, state.items[item.spec.starts_from], resolver)
     if isinstance(item.spec, PretrainSpec):
         return inputs.model_copy(update={"checkpoint": str(again.root / "checkpoint")})
-    if inputs.checkpoint is not None and not Path(inputs.checkpoint).is_dir():
-        _make_checkpoint(paths, state, state.items[item.spec.pretrained], resolver)
     return inputs
 
 
 def _make_checkpoint(paths: SweepPaths, state: SweepState, pretrain: ItemRecord, resolver: Resolver) -> None:
-    """Pre-train again, into the cache, what a trial stands on and the cache has lost."""
+    """Pre-train again, into the cache, what an item stands on and the cache has lost; what that continues first."""
     work = _recorded(paths, state, pretrain, resolver)
     folder = _new_folder(paths.run(pretrain.uid, 1).root.parent)
     inputs = resolver.inputs(pretrain.spec)
+    if inputs.trunk is not None and not Path(inputs.trunk).is_dir():
+        _make_checkpoint(paths, state, state.items[pretrain.spec.starts_from], resolver)
     outcome = run_item(work.model_copy(update={"inputs": inputs, "folder": str(folder)}))
     if outcome.status != "finished":
         raise ConfigError(

@@ -118,6 +118,11 @@ class PretrainSpec(Spec):
         "continues": None,
     }
 
+    @property
+    def starts_from(self) -> str | None:
+        """Digest of the pre-training whose weights it begins with."""
+        return self.continues
+
     @model_validator(mode="after")
     def _trunks_can_be_shared(self) -> PretrainSpec:
         if self.share_trunk:
@@ -203,6 +208,11 @@ class TrialSpec(Spec):
     precision: Precision = "fp32"
     threads: PositiveInt = 1
 
+    @property
+    def starts_from(self) -> str | None:
+        """Digest of the pre-training whose weights it begins with."""
+        return self.pretrained
+
 
 class BaselineSpec(Spec):
     """One baseline on one task, split and seed."""
@@ -222,6 +232,10 @@ class BaselineSpec(Spec):
     outer: NonNegativeInt = 0
     seed: NonNegativeInt = 0
     threads: PositiveInt = 1
+
+    @property
+    def starts_from(self) -> None:
+        """No pre-training."""
 
 
 ItemSpec = Annotated[PretrainSpec | TrialSpec | BaselineSpec, Field(discriminator="kind")]

@@ -121,6 +121,7 @@ def _brought_here(work: Work, cache: CachePaths, folder: Path) -> Work:
         validation_shards=tuple(str(place(shard)) for shard in given.validation_shards),
         statistics=place(given.statistics),
         checkpoint=place(given.checkpoint),
+        trunk=place(given.trunk),
         split=place(given.split),
         sealed=place(given.sealed),
     )
@@ -137,6 +138,8 @@ def _pull(storage: Storage, here: Work, cache: CachePaths) -> None:
             _pull_once(storage, Path(place), cache)
     if given.checkpoint is not None and (here.kind != "pretrain" or storage.has(key_of(given.checkpoint))):
         _pull_once(storage, Path(given.checkpoint), cache)
+    elif given.trunk is not None:
+        _pull_once(storage, Path(given.trunk), cache)
     for attempt in range(here.attempt, 0, -1):
         key = attempt_key(here.sweep, here.uid, attempt, "resume")
         if storage.has(key):
@@ -282,9 +285,9 @@ class Exchange:
 
     def hand_out(self, work: Work) -> Work:
         """The work as a worker elsewhere takes it; a checkpoint that lies here is sent, so that none is made twice."""
-        checkpoint = work.inputs.checkpoint
-        if checkpoint is not None and Path(checkpoint).is_dir():
-            self.storage.push_folder(Path(checkpoint), key_of(checkpoint))
+        for checkpoint in (work.inputs.checkpoint, work.inputs.trunk):
+            if checkpoint is not None and Path(checkpoint).is_dir():
+                self.storage.push_folder(Path(checkpoint), key_of(checkpoint))
         self._out[Path(work.folder)] = attempt_key(work.sweep, work.uid, work.attempt, "stop")
         return work.model_copy(update={"storage": self.storage.url})
 

@@ -49,7 +49,10 @@ RECORD_COLUMNS = (
     "items",
     "epochs",
     "molecules_seen",
+    "continues",
+    "molecules_shared",
     "device_hours",
+    "trunk_device_hours",
     "pretrain_device_hours",
     "pareto",
     "untuned",
@@ -58,7 +61,7 @@ RECORD_COLUMNS = (
     "badges",
     "reason",
 )
-MEASURED_COLUMNS = ("device_hours", "pretrain_device_hours", "pareto")
+MEASURED_COLUMNS = ("device_hours", "trunk_device_hours", "pretrain_device_hours", "pareto")
 """Differ when the same sweep is run again."""
 
 Record = dict[str, Any]
@@ -118,7 +121,8 @@ def _difference(against: Difference) -> Record:
 
 
 def _pretrain_record(entry: PretrainEntry) -> Record:
-    plain = ("method", "architecture", "size", "molecules", "parameters", "epochs", "molecules_seen", "device_hours")
+    own = ("method", "architecture", "size", "molecules", "parameters", "epochs", "molecules_seen", "device_hours")
+    plain = (*own, "continues", "molecules_shared", "trunk_device_hours")
     return {
         **{name: getattr(entry, name) for name in plain},
         **_score(entry.loss),
@@ -175,6 +179,7 @@ def shown(board: Leaderboard | PretrainBoard, section: TaskSection | None = None
             Column("epochs", lambda r: number(r["epochs"], 1), 4),
             Column("molecules\nseen", lambda r: compact(r["molecules_seen"]), 6),
             Column("device-\nhours", lambda r: hours(r["device_hours"]), 5),
+            *(_TRUNK if isinstance(board, PretrainBoard) and any(e.continues for e in board.entries) else ()),
         )
     decimals = decimals_for([entry.score.mean for entry in section.entries])
     secondary = (
@@ -203,6 +208,12 @@ def shown(board: Leaderboard | PretrainBoard, section: TaskSection | None = None
         Column("recipe", lambda r: str(r["recipe_text"] or "-"), 10, "left"),
     )
 
+
+_TRUNK = (
+    Column("molecules\nof trunk", lambda r: compact(r["molecules_shared"]), 7),
+    Column("dev.-hours\nof trunk", lambda r: hours(r["trunk_device_hours"]), 8),
+)
+"""Of pre-trainings that continue smaller ones: what those were shown and cost."""
 
 _SECONDARY_TITLES = {"rmse_normalised": "RMSE/SD", "mae": "MAE", "r2": "R2", "pr_auc": "PR-AUC", "mcc": "MCC"}
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from chembench.report.lines import states_in_words
 from chembench.report.rows import ResultRow
-from chembench.report.spent import total
+from chembench.report.spent import total, with_trunks
 from chembench.statistics.estimates import Estimate, Value, estimate
 
 METRIC = "valid_loss"
@@ -27,9 +27,15 @@ class PretrainEntry(Value):
     epochs: float | None = None
     """Of each pre-training."""
     molecules_seen: int | None = None
-    """Molecules that one pre-training was shown."""
+    """Molecules that one pre-training was shown itself."""
+    continues: str | None = None
+    """The smaller scale that it continues."""
+    molecules_shared: int | None = None
+    """Molecules of its trunk, which the smaller scales were shown."""
     device_hours: float | None = None
     """Of all pre-training seeds together."""
+    trunk_device_hours: float | None = None
+    """Of the smaller scales that these continue, their decays counted in."""
 
 
 class PretrainIncomplete(Value):
@@ -58,16 +64,19 @@ class PretrainBoard(Value):
 def pretrain_board(rows: Iterable[ResultRow], sweep: str, space_digest: str = "") -> PretrainBoard:
     """The board of all pre-training rows, in any order."""
     groups: dict[tuple[object, ...], list[ResultRow]] = {}
+    rows = list(rows)
+    known = {row.uid: row for row in rows if row.kind == "pretrain"}
     for row in sorted(rows, key=lambda row: row.uid):
         if row.kind == "pretrain":
             key = (row.architecture, row.size, row.molecules, tuple(sorted(row.settings.items())), row.data)
             groups.setdefault(key, []).append(row)
     whole = [group for group in groups.values() if all(_is_whole(row) for row in group)]
     partial = [group for group in groups.values() if not all(_is_whole(row) for row in group)]
+    entries = [_entry(group, known) for group in whole]
     return PretrainBoard(
         sweep=sweep,
         space_digest=space_digest,
-        entries=tuple(sorted(map(_entry, whole), key=lambda entry: (entry.loss.mean, entry.method))),
+        entries=tuple(sorted(entries, key=lambda entry: (entry.loss.mean, entry.method))),
         incomplete=tuple(sorted(map(_incomplete, partial), key=lambda line: line.method)),
     )
 
@@ -81,8 +90,9 @@ def _name(row: ResultRow) -> str:
     return "+".join([base, *(f"{key.split('.')[-1]}={value}" for key, value in sorted(row.settings.items()))])
 
 
-def _entry(group: Sequence[ResultRow]) -> PretrainEntry:
+def _entry(group: Sequence[ResultRow], known: Mapping[str, ResultRow]) -> PretrainEntry:
     first = group[0]
+    below = with_trunks((row.continues for row in group), known)
     return PretrainEntry(
         method=_name(first),
         architecture=first.architecture,
@@ -93,7 +103,10 @@ def _entry(group: Sequence[ResultRow]) -> PretrainEntry:
         parameters=first.parameters,
         epochs=first.epochs,
         molecules_seen=first.molecules_seen,
+        continues=_name(known[first.continues]) if first.continues and first.continues in known else None,
+        molecules_shared=first.molecules_shared,
         device_hours=total(row.device_hours for row in group),
+        trunk_device_hours=total(known[uid].device_hours for uid in below),
     )
 
 

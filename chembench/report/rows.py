@@ -89,6 +89,11 @@ class ResultRow(BaseModel):
     """Further axes of the grid, such as ``finetune.method``; of a pre-training those that concern it."""
     parameters: int | None = None
     pretrain_uid: str | None = None
+    trunk: str | None = None
+    """Uid of the smallest pre-training on the trunk that this one, or that of the trial, shares: rows of one trunk are
+    not independent, they have one seed and one order of molecules."""
+    continues: str | None = None
+    """Of a pre-training: uid of the smaller scale whose state before the decay it began with."""
     pretrain_seed: int | None = None
     """Index of the pre-training seed, of the initial weights where there was no pre-training."""
     study: str | None = None
@@ -125,6 +130,9 @@ class ResultRow(BaseModel):
     deterministic: bool = False
     """The seed changes nothing."""
     molecules_seen: int | None = None
+    """Those that the item itself was shown, not those of a trunk that it continues."""
+    molecules_shared: int | None = None
+    """Of a pre-training on a shared trunk: those that the scales below were shown, and it was not again."""
     status: ItemStatus
     cause: str | None = None
     device_hours: float | None = None
@@ -175,6 +183,8 @@ def _spec_fields(state: State, record: Record) -> dict[str, Any]:
         settings = record.cell.settings if record.cell else {}
         return {
             "pretrain_uid": record.uid,
+            "trunk": trunk_of(state.items, record.uid),
+            "continues": spec.continues,
             "molecules": spec.molecules,
             "settings": {key: value for key, value in settings.items() if key.startswith("pretrain.")},
             "data": spec.corpus,
@@ -197,6 +207,7 @@ def _spec_fields(state: State, record: Record) -> dict[str, Any]:
         "extended": spec.kind == "confirm" and str(labels.get("unit")) in state.extensions,
         "recipe_changed": spec.kind == "confirm" and len(state.openings.get(str(labels.get("unit")), ())) > 1,
         "pretrain_uid": spec.pretrained,
+        "trunk": trunk_of(state.items, spec.pretrained),
         "pretrain_seed": labels.get("pretrain_seed", 0),
         "head_seed": labels.get("head_seed", spec.head_seed),
         "recipe": spec.finetune.digest,
@@ -208,12 +219,22 @@ def _is_nested(state: State) -> bool:
     return bool(state.header.get("confirm", {}).get("outer_search") == "nested")
 
 
+def trunk_of(items: Mapping[str, Record], uid: str | None) -> str | None:
+    """Uid of the smallest pre-training on the trunk of another; none where no trunk is shared."""
+    record = items.get(uid) if uid is not None else None
+    if record is None or not isinstance(record.spec, PretrainSpec) or not record.spec.share_trunk:
+        return None
+    return trunk_of(items, record.spec.continues) or record.uid
+
+
 def _outcome_fields(spec: PretrainSpec | TrialSpec | BaselineSpec, outcome: Outcome) -> dict[str, Any]:
     scores = {name.replace("/", "_"): value for name, value in outcome.metrics.items() if name not in _COUNTS}
     facts, measured = outcome.facts, outcome.measured
     cost = measured.get("built") if measured.get("reused") else None
     epochs = outcome.metrics.get("epochs")
-    seen = epochs * spec.molecules if isinstance(spec, PretrainSpec) and epochs is not None else None
+    seen, shared = None, facts.get("molecules_shared")
+    if isinstance(spec, PretrainSpec) and epochs is not None:
+        seen = epochs * spec.molecules - (shared or 0)
     return {
         "attempt": outcome.attempt,
         "metrics": dict(sorted(scores.items())),
@@ -223,6 +244,7 @@ def _outcome_fields(spec: PretrainSpec | TrialSpec | BaselineSpec, outcome: Outc
         "parameters": facts.get("parameters"),
         "untuned": facts.get("untuned", False),
         "deterministic": facts.get("deterministic", False),
+        "molecules_shared": shared,
         "molecules_seen": _whole(measured.get("molecules_seen") if seen is None else seen),
         "cause": outcome.cause,
         "message": outcome.message,

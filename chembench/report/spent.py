@@ -17,7 +17,8 @@ class Spent(Value):
     """Fine-tuning epochs of search, rescore and confirm items, pruned ones included; a failed item tells none."""
     device_hours: float | None = None
     pretrain_device_hours: float | None = None
-    """Of the checkpoints these items started from; shared with every other task that uses them."""
+    """Of the checkpoints these items started from, and of the smaller scales that those continue; shared with every
+    other task that uses them."""
 
     @property
     def total_device_hours(self) -> float | None:
@@ -38,13 +39,23 @@ def spent_on(
     """
     studies = {row.study for row in rows if row.study is not None}
     items = [row for row in task_rows if row.method == method or row.study in studies]
-    checkpoints = sorted({row.pretrain_uid for row in items if row.pretrain_uid is not None} & set(pretrainings))
+    checkpoints = with_trunks((row.pretrain_uid for row in items), pretrainings)
     return Spent(
         items=len(items),
         epochs=total(row.epochs for row in items),
         device_hours=total(row.device_hours for row in items),
         pretrain_device_hours=total(pretrainings[uid].device_hours for uid in checkpoints),
     )
+
+
+def with_trunks(uids: Iterable[str | None], pretrainings: Mapping[str, ResultRow]) -> list[str]:
+    """Some pre-trainings and every one that they continue, as far as there are rows of them."""
+    found: set[str] = set()
+    for uid in uids:
+        while uid is not None and uid in pretrainings and uid not in found:
+            found.add(uid)
+            uid = pretrainings[uid].continues
+    return sorted(found)
 
 
 def total(values: Iterable[float | None]) -> float | None:

@@ -6,14 +6,19 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from chembench.chem.tokens import SmilesTokenizer, Tokenizer, load_tokenizer, paper_substitute, require_lossless
 from chembench.config import stable_seed
 from chembench.errors import ConfigError
 from chembench.models.sizes import resolve
 from chembench.specs import Cell, ModelSpec
+from chembench.sweep.parameters import Scalar
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import GRID_AXES, Space
+
+OF_WSD = ("decay_fraction", "share_trunk")
+"""Fields of [pretrain] that say nothing where the schedule of a cell is another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +106,46 @@ def pretraining_name(cell: Cell) -> str:
     return cell.model_copy(update={"settings": own}).name
 
 
-def cells_in_shard(cells: Sequence[Cell], shard: Shard) -> list[Cell]:
-    """The part of ``cells``, which are all of a sweep, that a shard holds: those on one pre-training stay together."""
-    kept = set(shard.part_of(pretraining_name(cell) for cell in cells))
-    return [cell for cell in cells if pretraining_name(cell) in kept]
+def settings_of(cell: Cell, table: str) -> dict[str, Scalar | None]:
+    """The cell's own values of the fields of ``table``; ``"none"`` stands for none."""
+    prefix = f"{table}."
+    own = {key.removeprefix(prefix): value for key, value in cell.settings.items() if key.startswith(prefix)}
+    return {key: None if value == "none" else value for key, value in own.items()}
+
+
+def pretraining_fields(space: Space, cell: Cell) -> dict[str, Any]:
+    """What the space says of the pre-training of a cell: its table, its architecture's, the cell's own settings."""
+    fields = {**space.pretrain_fields(cell.architecture), **settings_of(cell, "pretrain")}
+    is_wsd = fields.get("schedule") == "wsd"
+    return {key: value for key, value in fields.items() if is_wsd or key not in OF_WSD}
+
+
+def scales_of(space: Space) -> list[int]:
+    """Every number of pre-training molecules in the space, rising."""
+    axis = space.axes.get("molecules")
+    values = space.grid.get("molecules") or (() if axis is None else axis.choice or (axis.fixed,))
+    return sorted({int(value) for value in values if value})
+
+
+def scales_below(space: Space, cell: Cell) -> list[Cell]:
+    """The cells on the same trunk with fewer molecules, the smallest first; none where no trunk is shared."""
+    if not cell.molecules or not pretraining_fields(space, cell).get("share_trunk"):
+        return []
+    lower = [molecules for molecules in scales_of(space) if molecules < cell.molecules]
+    return [cell.model_copy(update={"molecules": molecules}) for molecules in lower]
+
+
+def cells_in_shard(space: Space, cells: Sequence[Cell], shard: Shard) -> list[Cell]:
+    """The part of ``cells``, which are all of a sweep, that a shard holds.
+
+    Those on one pre-training stay together, and so do those on one trunk.
+    """
+
+    def root(cell: Cell) -> str:
+        return pretraining_name(next(iter(scales_below(space, cell)), cell))
+
+    kept = set(shard.part_of(root(cell) for cell in cells))
+    return [cell for cell in cells if root(cell) in kept]
 
 
 def model_of(space: Space, cell: Cell, vocabulary: Vocabulary) -> ModelSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,8 @@ from chembench.errors import ConfigError, UnknownNameError
 from chembench.models.sizes import require_size
 from chembench.paths import safe_name
 from chembench.registry import ARCHITECTURES
-from chembench.specs import FinetuneSpec, PretrainSpec
+from chembench.specs import FinetuneSpec, PretrainSpec, sharing_problem
+from chembench.sweep.cells import OF_WSD
 from chembench.sweep.parameters import Parameter, Scalar, check_values, parse_parameter
 from chembench.sweep.space import GRID_AXES, PRETRAIN_FIELDS, ConfirmTable, Space
 from chembench.sweep.study import ordered
@@ -285,6 +287,38 @@ def _check_pretrain_whole(draft: _Draft) -> list[Problem]:
             )
         if told:
             return told
+        told = _check_schedule(draft, draft.space.pretrain_fields(architecture), gridded, architecture)
+        if told:
+            return told
+    return []
+
+
+def _check_schedule(
+    draft: _Draft, fixed: Mapping[str, Any], gridded: Mapping[str, tuple[Scalar, ...]], architecture: str
+) -> list[Problem]:
+    """What does not go together in the schedules of an architecture, the first mistake of all its combinations."""
+    names = ("schedule", "share_trunk", "decay_fraction", "warmup_fraction", "epochs", "steps", "keep_every_epoch")
+    if draft.is_broken("pretrain", *(f"{table}.{name}" for name in names for table in ("pretrain", "grid.pretrain"))):
+        return []
+    born = {name: PretrainSpec.model_fields[name].default for name in names}
+    axes = {name: values for name, values in gridded.items() if name in names}
+    schedules = axes.get("schedule", (fixed.get("schedule", born["schedule"]),))
+    idle = sorted({*fixed, *gridded} & {*OF_WSD})
+    if "wsd" not in schedules and idle:
+        sentence = f"'{idle[0]}' says something of the schedule wsd alone, none is ({architecture})"
+        return [(f"pretrain.{idle[0]}", f'{sentence}; set schedule = "wsd" or drop it')]
+    for values in itertools.product(*axes.values()):
+        own = {**born, **{k: v for k, v in fixed.items() if k in names}, **dict(zip(axes, values, strict=True))}
+        own = {name: None if value == "none" else value for name, value in own.items()}
+        if own["schedule"] != "wsd":
+            continue
+        if own["warmup_fraction"] + own["decay_fraction"] > 1:
+            got = f"{own['warmup_fraction']:g} + {own['decay_fraction']:g}"
+            sentence = f"warmup_fraction + decay_fraction must be at most 1, got {got} ({architecture}); lower one"
+            return [("pretrain.decay_fraction", sentence)]
+        problem = sharing_problem("wsd", own["epochs"], own["steps"], own["keep_every_epoch"])
+        if own["share_trunk"] and problem:
+            return [("pretrain.share_trunk", f"{problem} ({architecture})")]
     return []
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from chembench.config import stable_seed
 from chembench.errors import ConfigError
 from chembench.specs import Cell
-from chembench.sweep.cells import cells_in_shard, control_cells, grid_cells, split_feasible
+from chembench.sweep.cells import cells_in_shard, control_cells, grid_cells, settings_of, split_feasible
 from chembench.sweep.parameters import Parameter
-from chembench.sweep.resolve import Replicate, Resolver, settings_of
+from chembench.sweep.resolve import Replicate, Resolver
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import Space
 from chembench.sweep.state import SweepState
@@ -62,7 +62,7 @@ def _tasks(space: Space, resolver: Resolver, shard: Shard | None) -> Iterator[_P
 def _cells_and_tasks(space: Space, resolver: Resolver, shard: Shard | None) -> Iterator[_Place]:
     cells = [*grid_cells(space), *control_cells(space)]
     feasible, _ = split_feasible(space, cells, resolver.prepared.vocabulary)
-    kept = feasible if shard is None else cells_in_shard(feasible, shard)
+    kept = feasible if shard is None else cells_in_shard(space, feasible, shard)
     for cell in sorted(kept, key=lambda cell: stable_seed(space.seed, "cell", cell.name)):
         own = {key: Parameter(fixed=value) for key, value in settings_of(cell, "finetune").items()}
         for task in space.tasks:  # conditions may stand on the cell's own settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,23 @@ from chembench.chem.descriptors import descriptor_names
 from chembench.config import Spec
 from chembench.errors import ChembenchError, ConfigError
 from chembench.models.sizes import count_parameters, flops_per_token
-from chembench.specs import Cell, Kind, Precision
+from chembench.specs import Cell, Kind, Precision, PretrainSpec
 from chembench.sweep.cells import (
     Vocabulary,
     cells_in_shard,
     control_cells,
     grid_cells,
     model_of,
+    pretraining_fields,
     pretraining_name,
+    scales_below,
     split_feasible,
     tokenizer_notes,
     vocabulary_of,
 )
-from chembench.sweep.resolve import settings_of
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import Space
+from chembench.training.schedule import steps_before_decay
 
 TOKENS_PER_MOLECULE = 45.0
 """Mean length of drug-like SMILES in tokens, start and end included."""
@@ -57,6 +60,10 @@ FLOPS_PER_SECOND: dict[tuple[str, Precision], float] = {
 """Assumed useful rate of one CPU core and of one data-centre GPU."""
 
 
+BORN = PretrainSpec.model_fields
+"""Where the defaults of pre-training stand."""
+
+
 class PlannedCell(Spec):
     """One combination and what it costs to pre-train once."""
 
@@ -69,6 +76,10 @@ class PlannedCell(Spec):
     """Backbone and pre-training head, exact."""
     precision: Precision
     pretrain_flops: float
+    passes: int = 0
+    """Molecules that its pre-training is shown; those of a shared trunk only if it is the first to need them."""
+    shared: int = 0
+    """Molecules of the trunk that it continues, which the scale below is shown."""
 
     @property
     def cell(self) -> Cell:
@@ -91,6 +102,8 @@ class Plan(Spec):
     tasks: tuple[dict[str, Any], ...]
     items: dict[Kind, int]
     pretrain_flops: float
+    molecule_passes: int
+    """Molecules that all pre-trainings are shown, those of a shared trunk counted once."""
     finetune_flops: float
     device: str
     device_hours: float
@@ -124,7 +137,7 @@ def make_plan(space: Space) -> Plan:
     planned_controls = tuple(_planned(space, cell, vocabulary, outputs) for cell in controls)
     items = _items(space, cells, controls, len(space.tasks))
     finetune = _finetune_flops(space, [*planned, *planned_controls], items)
-    pretrain = _pretrain_flops(space, planned, items["pretrain"])
+    pretrain = _of_pretrainings(space, planned, items["pretrain"], lambda cell: cell.pretrain_flops)
     device = "gpu" if space.resources.gpus else "cpu"
     hours = (pretrain / _rate(space, "pretrain", planned) + finetune / _rate(space, "search", planned)) / 3600
     return Plan(
@@ -139,6 +152,7 @@ def make_plan(space: Space) -> Plan:
         tasks=tuple({"task": name, "kind": space.task_def(name).kind, "rows": _rows(name)} for name in space.tasks),
         items=items,
         pretrain_flops=pretrain,
+        molecule_passes=round(_of_pretrainings(space, planned, items["pretrain"], lambda cell: cell.passes)),
         finetune_flops=finetune,
         device=device,
         device_hours=hours,
@@ -150,10 +164,7 @@ def make_plan(space: Space) -> Plan:
 def _planned(space: Space, cell: Cell, vocabulary: Vocabulary, outputs: int) -> PlannedCell:
     model = model_of(space, cell, vocabulary)
     per_molecule = flops_per_token(model, outputs, TOKENS_PER_MOLECULE) * TOKENS_PER_MOLECULE
-    fields = {**space.pretrain_fields(cell.architecture)}
-    fields |= settings_of(cell, "pretrain")
-    steps, epochs = fields.get("steps"), fields.get("epochs")
-    passes = steps * fields.get("batch_size", 256) if steps else (epochs or 0) * cell.molecules
+    passes, shared = _passes(space, cell) if cell.molecules else (0, 0)
     return PlannedCell(
         name=cell.name,
         architecture=cell.architecture,
@@ -162,8 +173,24 @@ def _planned(space: Space, cell: Cell, vocabulary: Vocabulary, outputs: int) -> 
         settings=cell.settings,
         parameters=count_parameters(model, outputs),
         precision=space.resources.precision_for(model.hidden),
-        pretrain_flops=per_molecule * passes if cell.molecules else 0.0,
+        pretrain_flops=per_molecule * passes,
+        passes=passes,
+        shared=shared,
     )
+
+
+def _passes(space: Space, cell: Cell) -> tuple[int, int]:
+    """Molecules that the pre-training of a cell is shown, and those that it takes over from the scale below."""
+    fields = pretraining_fields(space, cell)
+    batch_size = fields.get("batch_size", BORN["batch_size"].default)
+    steps, epochs = fields.get("steps"), fields.get("epochs")
+    passes = steps * batch_size if steps else round((epochs or 0) * cell.molecules)
+    below = scales_below(space, cell)
+    if not below:
+        return passes, 0
+    total = -(-below[-1].molecules // batch_size)
+    shared = batch_size * steps_before_decay(total, fields.get("decay_fraction", BORN["decay_fraction"].default))
+    return passes - shared, shared
 
 
 def share_of(space: Space, shard: Shard) -> tuple[list[str], dict[Kind, int]]:
@@ -178,7 +205,7 @@ def share_of(space: Space, shard: Shard) -> tuple[list[str], dict[Kind, int]]:
     if space.is_adaptive:
         tasks = len(shard.part_of(space.tasks))
     else:
-        kept = cells_in_shard([*cells, *controls], shard)
+        kept = cells_in_shard(space, [*cells, *controls], shard)
         cells, controls = ([cell for cell in own if cell in kept] for own in (cells, controls))
     items = _items(space, cells, controls, tasks)
     names = [] if space.is_adaptive else [cell.name for cell in (*cells, *controls)]
@@ -198,7 +225,8 @@ def _items(space: Space, cells: list[Cell], controls: list[Cell], tasks: int) ->
     lines = tasks * (1 if space.is_adaptive else len(cells) + len(controls))
     units, outers = lines * len(confirm.searched), len(confirm.outers)
     distinct = len({pretraining_name(cell) for cell in cells if not cell.is_control})
-    demanded = min(distinct, space.search.trials * units) if space.is_adaptive else distinct
+    per_trial = max((1 + len(scales_below(space, cell)) for cell in cells), default=1)  # each scale brings those below
+    demanded = min(distinct, space.search.trials * units * per_trial) if space.is_adaptive else distinct
     top = min(confirm.rescore_top, space.search.trials)
     per_task = sum(confirm.splits * (1 if b == "constant" else confirm.head_seeds) for b in space.controls.baselines)
     return {
@@ -214,9 +242,11 @@ def _pretrained_once(cells: tuple[PlannedCell, ...]) -> list[PlannedCell]:
     return list({pretraining_name(planned.cell): planned for planned in cells if planned.molecules}.values())
 
 
-def _pretrain_flops(space: Space, planned: tuple[PlannedCell, ...], pretrainings: int) -> float:
-    """Of all cells once per seed; of the dearest that can be demanded in an adaptive space."""
-    dearest_first = sorted((cell.pretrain_flops for cell in _pretrained_once(planned)), reverse=True)
+def _of_pretrainings(
+    space: Space, planned: tuple[PlannedCell, ...], pretrainings: int, cost: Callable[[PlannedCell], float]
+) -> float:
+    """The sum over all cells once per seed; over the dearest that can be demanded in an adaptive space."""
+    dearest_first = sorted(map(cost, _pretrained_once(planned)), reverse=True)
     seeds = space.confirm.pretrain_seeds
     return seeds * sum(dearest_first[: pretrainings // seeds])
 

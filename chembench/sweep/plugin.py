@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
-from chembench.errors import CAUSES, Cause, ConfigError, UnknownNameError
+from chembench.errors import Cause, ConfigError, UnknownNameError
 from chembench.paths import CachePaths, SweepPaths, as_written
 from chembench.specs import Kind, Outcome, TrialSpec, Work
 from chembench.sweep.contents import baseline_events, units_of
@@ -26,6 +26,7 @@ from chembench.sweep.progress import place_of
 from chembench.sweep.queue import Queue
 from chembench.sweep.resolve import Resolver
 from chembench.sweep.results import AGAIN, read_outcome, result_event, waits_again
+from chembench.sweep.retrying import require_failed, with_what_failed_together
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import ResourceShape, Space
 from chembench.sweep.state import ItemRecord, SweepState, orphan_message
@@ -123,6 +124,8 @@ class Engine:
                 has_room[shape] = fits(shape)
             if has_room[shape]:
                 lost = self._lost_pretraining(item)
+                if lost is not None and lost.status != "finished":
+                    continue  # it is being made again for another item
                 if lost is None or fits(self._packing.shape(lost)):
                     return self._start(lost or item)
         return None
@@ -155,7 +158,7 @@ class Engine:
     def retry(self, cause: Cause | None = None, uids: Collection[str] | None = None) -> list[str]:
         """Let failed items wait again, their losses forgotten; what was chosen without them is chosen anew.
 
-        A pre-training takes the trials along that failed because it did, and such a trial its pre-training.
+        A pre-training takes along what failed because it did, trials and larger scales; each of those takes it along.
 
         Args:
             cause: items that failed of it; none for every cause.
@@ -174,10 +177,9 @@ class Engine:
             for item in failed
             if (uids is None or item.uid in uids) and cause in (None, item.outcome and item.outcome.cause)
         }
-        chosen |= {item.failed_with for item in failed if item.uid in chosen and item.failed_with}
-        again = [item for item in failed if {item.uid, item.failed_with} & chosen]
+        again = with_what_failed_together(failed, chosen)
         # a pre-training last: were the driver killed in between, its trials would fail again and nothing be lost
-        for item in sorted(again, key=lambda item: item.kind == "pretrain"):
+        for item in sorted(again, key=lambda item: (item.kind == "pretrain", -getattr(item.spec, "molecules", 0))):
             self._write({"event": "retried", "uid": item.uid})
         self._failed_in_a_row, self._given_up = [], None
         self._advance({unit.name: unit for item in again for unit in self._units_watching(item)}.values())
@@ -214,17 +216,25 @@ class Engine:
     # ----------------------------------------------------------------------------------------------- handing out
 
     def _is_ready(self, item: ItemRecord) -> bool:
-        """Whether its pre-training is there, and the recipe that a confirm run is for stands."""
-        needed = item.spec.pretrained if isinstance(item.spec, TrialSpec) else None
-        if needed is not None and self.state.items[needed].status != "finished":
+        """Whether what it starts from is there, and the recipe that a confirm run is for stands."""
+        needed = self._needed(item)
+        if needed is not None and needed.status != "finished":
             return False
         unit = self._by_name.get(str(item.labels.get("unit")))
         return item.kind != "confirm" or unit is None or unit.is_settled
 
     def _lost_pretraining(self, item: ItemRecord) -> ItemRecord | None:
-        """The finished pre-training of a trial whose checkpoint is gone."""
-        needed = item.spec.pretrained if isinstance(item.spec, TrialSpec) else None
-        return None if needed is None or self._has_checkpoint(needed) else self.state.items[needed]
+        """The pre-training that has to be made again before an item can begin, as its checkpoint is gone."""
+        needed = self._needed(item)
+        if needed is None or self._has_checkpoint(needed.uid):
+            return None
+        if item.kind == "pretrain" and self._has_checkpoint(item.uid):
+            return None  # another sweep has made it meanwhile
+        return self._lost_pretraining(needed) or needed
+
+    def _needed(self, item: ItemRecord) -> ItemRecord | None:
+        """The pre-training that an item starts from."""
+        return None if item.spec.starts_from is None else self.state.items[item.spec.starts_from]
 
     def _start(self, item: ItemRecord) -> Work:
         attempt = item.attempt + 1
@@ -261,15 +271,27 @@ class Engine:
         return list(self._watching.get(item.uid, {}).values())
 
     def _fail_if_orphaned(self, item: ItemRecord) -> bool:
-        """Fail a waiting trial whose pre-training has failed."""
-        needed = item.spec.pretrained if isinstance(item.spec, TrialSpec) else None
-        if needed is None or item.status != "waiting" or self.state.items[needed].status != "failed":
+        """Fail a waiting item if what it starts from has failed, or is gone and cannot be made again."""
+        needed = self._needed(item)
+        if needed is None or item.status != "waiting":
             return False
-        self._fail(item, self.state.items[needed])
+        self._fail_if_out_of_reach(needed)
+        if needed.status != "failed":
+            return False
+        self._fail(item, needed)
         return True
 
+    def _fail_if_out_of_reach(self, pretrain: ItemRecord) -> None:
+        """Fail a finished pre-training whose checkpoint is gone, if what it continues has failed when made again."""
+        needed = self._needed(pretrain)
+        if needed is None or pretrain.status != "finished" or self._has_checkpoint(pretrain.uid):
+            return
+        self._fail_if_out_of_reach(needed)
+        if needed.status == "failed":
+            self._fail(pretrain, needed)
+
     def _fail_orphans(self) -> None:
-        """Fail every trial whose pre-training has failed, also one that an earlier driver left behind."""
+        """Fail every item whose pre-training has failed, also one that an earlier driver left behind."""
         for item in list(self.state.items.values()):
             if self._fail_if_orphaned(item):
                 self._advance(self._units_watching(item))
@@ -282,7 +304,7 @@ class Engine:
             kind=item.kind,
             status="failed",
             cause=pretrain.outcome.cause,
-            message=orphan_message(pretrain.uid) + pretrain.outcome.message,
+            message=orphan_message(pretrain.uid, item.kind) + pretrain.outcome.message,
         )
         self._write({"event": "started", "uid": item.uid, "attempt": outcome.attempt})
         self._write(result_event(outcome, again=False))
@@ -351,24 +373,6 @@ def work_of(item: ItemRecord, folder: Path, resolver: Resolver, state: SweepStat
         device="cuda" if resolver.space.resources.shape(item.kind).gpus else "cpu",
         memory_fraction=item.memory_fraction,
     )
-
-
-def require_failed(state: SweepState, uids: Collection[str], cause: Cause | None = None) -> None:
-    """Refuse to retry what has not failed, or not of ``cause``.
-
-    Raises:
-        ConfigError: naming the first of ``uids`` that it holds for, or the cause that there is not.
-    """
-    if cause is not None and cause not in CAUSES:
-        raise UnknownNameError("cause", cause, CAUSES)
-    for uid in uids:
-        item = state.items.get(uid)
-        if item is None or item.status != "failed":
-            status = "no item of this sweep" if item is None else item.status
-            raise ConfigError(f"only a failed item can be retried, {uid} is {status}; see chembench status")
-        own = item.outcome and item.outcome.cause
-        if cause not in (None, own):
-            raise ConfigError(f"item {uid} failed of {own}, not of {cause}; name the one or leave the other out")
 
 
 def require_same_shard(state: SweepState, shard: Shard | None) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from chembench.config import Spec
 from chembench.paths import RunPaths, SweepPaths
+from chembench.sweep.retrying import root_of
 from chembench.sweep.space import ConfirmTable
 from chembench.sweep.state import ItemRecord, SweepState
 
@@ -28,7 +29,7 @@ class Failure:
     place: str
     """Its traceback: the file, and the line of chembench that raised; empty if there is none."""
     followers: int
-    """Trials that were never carried out, because their pre-training is one of them."""
+    """Items that were never carried out, because the pre-training they stand on is one of them."""
 
 
 class SweepStatus(Spec):
@@ -60,7 +61,7 @@ def failures_of(state: SweepState, paths: SweepPaths | None = None) -> list[Fail
         state: the sweep's.
         paths: its folder, in which tracebacks are looked for; none: no places are told.
     """
-    followers = Counter(item.failed_with for item in state.items.values() if item.failed_with is not None)
+    followers = Counter(root_of(state.items, item).uid for item in state.items.values() if item.failed_with is not None)
     groups: dict[tuple[str, str], list[ItemRecord]] = {}
     for item in state.items.values():
         if item.status == "failed" and item.failed_with is None and item.outcome is not None:

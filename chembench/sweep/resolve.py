@@ -17,10 +17,11 @@ from chembench.specs import (
     TrialKind,
     TrialSpec,
 )
-from chembench.sweep.cells import model_of
+from chembench.sweep.cells import model_of, pretraining_fields, pretraining_name, scales_below, settings_of
 from chembench.sweep.inputs import Prepared
 from chembench.sweep.parameters import Scalar
 from chembench.sweep.space import Space
+from chembench.training.schedule import warmup_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Resolver:
     prepared: Prepared
     cache: CachePaths
     _models: dict[str, ModelSpec] = field(default_factory=dict)
+    _chains: dict[tuple[str, int], tuple[PretrainSpec, ...]] = field(default_factory=dict)
 
     def model(self, cell: Cell) -> ModelSpec:
         key = f"{cell.architecture} {cell.size}"
@@ -64,11 +66,30 @@ class Resolver:
 
     def pretrain(self, cell: Cell, pretrain_seed: int) -> PretrainSpec:
         """The pre-training a cell with molecules stands on."""
+        return self.lineage(cell, pretrain_seed)[-1]
+
+    def lineage(self, cell: Cell, pretrain_seed: int) -> tuple[PretrainSpec, ...]:
+        """That pre-training as the last one, after those of smaller scale that it continues one after the other."""
+        key = (pretraining_name(cell), pretrain_seed)
+        if key not in self._chains:
+            chain: list[PretrainSpec] = []
+            for scale in (*scales_below(self.space, cell), cell):
+                spec = self._alone(scale, pretrain_seed)
+                if spec.share_trunk:
+                    warmup = chain[0].warmup_steps if chain else warmup_steps(spec)
+                    continued = {"warmup_steps": warmup, "continues": chain[-1].digest if chain else None}
+                    spec = spec.model_copy(update=continued)
+                chain.append(spec)
+            self._chains[key] = tuple(chain)
+        return self._chains[key]
+
+    def _alone(self, cell: Cell, pretrain_seed: int) -> PretrainSpec:
+        """The pre-training of a cell as if there were no smaller scale."""
         shards, corpus = self.prepared.shards, self.prepared.corpus
         assert shards is not None and corpus is not None
         shape = self.space.resources.shape("pretrain")
         model = self.model(cell)
-        fields = {**self.space.pretrain_fields(cell.architecture), **settings_of(cell, "pretrain")}
+        fields = pretraining_fields(self.space, cell)
         return PretrainSpec.model_validate(
             {
                 **fields,
@@ -141,6 +162,7 @@ class Resolver:
                 validation_shards=tuple(map(str, shards.validation)),
                 statistics=str(shards.statistics),
                 checkpoint=str(self.cache.pretrained(spec.digest)),
+                trunk=str(self.cache.pretrained(spec.continues)) if spec.continues else None,
             )
         split = self.prepared.splits[spec.task, spec.outer, spec.split]
         sealed = str(split.sealed_folder) if spec.sealed else None
@@ -148,10 +170,3 @@ class Resolver:
             return Inputs(split=str(split.folder), sealed=sealed)
         checkpoint = str(self.cache.pretrained(spec.pretrained)) if spec.pretrained else None
         return Inputs(tokenizer=tokenizer, checkpoint=checkpoint, split=str(split.folder), sealed=sealed)
-
-
-def settings_of(cell: Cell, table: str) -> dict[str, Scalar | None]:
-    """The cell's own values of the fields of ``table``; ``"none"`` stands for none."""
-    prefix = f"{table}."
-    own = {key.removeprefix(prefix): value for key, value in cell.settings.items() if key.startswith(prefix)}
-    return {key: None if value == "none" else value for key, value in own.items()}

@@ -31,8 +31,10 @@ ItemStatus = Literal["waiting", "running", "finished", "pruned", "failed"]
 _SPEC: TypeAdapter[Any] = TypeAdapter(ItemSpec)
 
 
-def orphan_message(pretrained: str) -> str:
-    """How the message of a trial begins that failed because its pre-training did."""
+def orphan_message(pretrained: str, kind: Kind = "search") -> str:
+    """How the message of an item begins that failed because the pre-training it starts from did."""
+    if kind == "pretrain":
+        return f"the pre-training {pretrained} that it continues failed: "
     return f"its pre-training {pretrained} failed: "
 
 
@@ -68,10 +70,10 @@ class ItemRecord:
     @property
     def failed_with(self) -> str | None:
         """The pre-training whose failure alone failed it: it was never carried out itself."""
-        needed: str | None = getattr(self.spec, "pretrained", None)
+        needed: str | None = self.spec.starts_from
         if self.status != "failed" or self.outcome is None or needed is None:
             return None
-        return needed if self.outcome.message.startswith(orphan_message(needed)) else None
+        return needed if self.outcome.message.startswith(orphan_message(needed, self.kind)) else None
 
     @property
     def is_left(self) -> bool:

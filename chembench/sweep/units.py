@@ -257,7 +257,8 @@ class Unit:
         """Events that register a trial, and the pre-training it needs, where the ledger does not know them yet."""
         events = []
         if spec.pretrained and spec.pretrained not in state.items:
-            events.append(pretrain_event(self.resolver.pretrain(cell, at.pretrain_seed), cell, at))
+            chain = self.resolver.lineage(cell, at.pretrain_seed)
+            events += [pretrain_event(needed, cell, at) for needed in chain if needed.digest not in state.items]
         if spec.digest not in state.items:
             split_name = split_name_of(self.resolver.space, self.task, at.outer)
             places = {"pretrain_seed": at.pretrain_seed, "split": at.split, "head_seed": at.head_seed}
@@ -276,8 +277,9 @@ class Unit:
 
 
 def pretrain_event(spec: PretrainSpec, cell: Cell, at: Replicate) -> Event:
-    """The event that registers a pre-training."""
-    bare = cell.model_copy(update={"settings": {k: v for k, v in cell.settings.items() if k.startswith("pretrain.")}})
+    """The event that registers a pre-training: that of a cell, or of a smaller scale that it continues."""
+    own = {key: value for key, value in cell.settings.items() if key.startswith("pretrain.")}
+    bare = cell.model_copy(update={"molecules": spec.molecules, "settings": own})
     labels = {"pretrain_seed": at.pretrain_seed}
     return {"event": "item", "uid": spec.digest, "spec": spec.canonical(), "cell": bare.canonical(), "labels": labels}
 

@@ -223,7 +223,7 @@ def _item_record(
         inputs=_inputs(state, item),
         artifacts=_artifacts(item, folder),
         curves=folder.curves,
-        pretrained=getattr(item.spec, "pretrained", None),
+        pretrained=item.spec.starts_from,
     )
 
 
@@ -257,6 +257,7 @@ def _item_tags(item: ItemRecord, status: RunStatus) -> dict[str, str]:
         "architecture": getattr(getattr(spec, "model", None), "architecture", None),
         "size": item.cell.size if item.cell else None,
         "molecules": spec.molecules if isinstance(spec, PretrainSpec) else item.cell.molecules if item.cell else None,
+        "continues": getattr(spec, "continues", None),
         "baseline": getattr(spec, "baseline", None),
         "task": getattr(spec, "task", None),
         "task_type": getattr(spec, "task_kind", None),

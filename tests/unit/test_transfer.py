@@ -166,6 +166,24 @@ def test_a_checkpoint_that_was_removed_from_the_storage_is_sent_again_if_the_dri
     assert carry_out_away(work, finished, CachePaths(tmp_path / "other worker")).status == "finished"
 
 
+def test_a_trunk_crosses_to_the_worker_that_continues_it(world, tmp_path):
+    pretrained(world)
+    sharing = {"schedule": "wsd", "epochs": 1, "steps": None, "share_trunk": True, "continues": PRETRAIN.digest}
+    spec = PRETRAIN.model_copy(update=sharing)
+    work = world.work(spec)
+    places = {"checkpoint": str(world.driver.pretrained(spec.digest)), "trunk": work.inputs.checkpoint}
+    work = world.exchange.hand_out(work.model_copy(update={"inputs": work.inputs.model_copy(update=places)}))
+    elsewhere = CachePaths(tmp_path / "other worker")
+
+    def look(work):
+        assert work.inputs.trunk == str(elsewhere.pretrained(PRETRAIN.digest))
+        assert (Path(work.inputs.trunk) / "weights").read_text() == "of a worker"
+        return finished(work)
+
+    assert carry_out_away(work, look, elsewhere).status == "finished"
+    assert world.exchange.has_checkpoint(spec.digest)
+
+
 def test_a_checkpoint_that_is_nowhere_is_told(world):
     assert not world.exchange.has_checkpoint(PRETRAIN.digest)
     with pytest.raises(StorageError, match=f"must hold pretrained/{PRETRAIN.digest}, it does not"):

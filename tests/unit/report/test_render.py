@@ -125,7 +125,7 @@ def test_csv_is_one_table_of_all_boards_with_all_digits(boards):
 def test_json_marks_what_was_measured_and_nothing_else(boards):
     document = json.loads(boards_text([boards.boards[0]], "json"))
     marked = {column["name"] for column in document["columns"] if column["measured"]}
-    assert marked == set(MEASURED_COLUMNS) == {"device_hours", "pretrain_device_hours", "pareto"}
+    assert marked == set(MEASURED_COLUMNS) == {"device_hours", "trunk_device_hours", "pretrain_device_hours", "pareto"}
     assert document["schema_version"] == 1
     assert [task["task"] for task in document["tasks"]] == ["delaney", "freewilson_pic50"]
     assert all(set(line) == set(RECORD_COLUMNS) for line in document["lines"])

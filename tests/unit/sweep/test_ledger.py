@@ -238,14 +238,14 @@ def test_a_sweep_that_was_begun_again_has_the_last_header_and_all_its_items(whol
 
 
 def test_an_item_whose_pre_training_failed_is_told_from_one_that_failed_by_itself():
-    spec = SimpleNamespace(pretrained="p" * 12, kind="search")
+    spec = SimpleNamespace(starts_from="p" * 12, kind="search")
     alone = ItemRecord("u", spec, None, {}, 1, outcome=FAILED, status="failed")
     assert alone.failed_with is None
-    message = orphan_message(spec.pretrained) + "too large"
+    message = orphan_message(spec.starts_from) + "too large"
     with_it = ItemRecord(
         "u", spec, None, {}, 1, outcome=FAILED.model_copy(update={"message": message}), status="failed"
     )
-    assert with_it.failed_with == spec.pretrained
+    assert with_it.failed_with == spec.starts_from
     with_it.status = "waiting"
     assert with_it.failed_with is None
 
