@@ -10,7 +10,7 @@ from chembench.sweep.state import ItemRecord, SweepState
 
 def root_of(items: Mapping[str, ItemRecord], item: ItemRecord) -> ItemRecord:
     """The pre-training whose failure failed ``item``, perhaps through others that continue it; else ``item``."""
-    while (above := item.failed_with) in items:
+    while (above := item.failed_with) is not None and above in items:
         item = items[above]
     return item
 
