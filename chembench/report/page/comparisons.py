@@ -11,7 +11,7 @@ from chembench.report.columns import decimals_for
 from chembench.report.page.answer import links_of
 from chembench.report.page.blocks import Block, Cell, Figure, Heading, Section, Table, absent, paragraph, points, table
 from chembench.report.page.plots import Bar, CriticalPlot, IntervalsPlot, MatrixPlot, Placed
-from chembench.report.page.source import Source, counted, file_part, line_anchor, linked, metric_title
+from chembench.report.page.source import Source, counted, file_part, line_anchor, linked, metric_title, p_text
 from chembench.report.rows import ResultRow
 from chembench.statistics.comparison import Comparison
 from chembench.statistics.estimates import mean
@@ -145,17 +145,13 @@ def _standing(section: TaskSection, comparison: Comparison) -> Table:
                 linked(f"{means[name]:.{decimals}f}", section.task, name),
                 comparison.letters.get(name, "-"),
                 "-" if chance is None else f"{chance:.2f}",
-                "-" if pair is None or pair.p is None else _p(pair.p),
+                "-" if pair is None or pair.p is None else p_text(pair.p),
                 "-" if pair is None or pair.effect is None else f"{abs(pair.effect):.1f}",
                 "-" if more is None else counted(more, comparison.needed_axis.get(name, "replicate")),
             )
         )
     titles = ("method", "mean", "ties", "P(best)", "p, against the best", "effect (SD)", "more to separate")
     return table(titles, lines, right=(1, 3, 4, 5, 6))
-
-
-def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _pairs(section: TaskSection, comparison: Comparison) -> Table:
@@ -170,7 +166,7 @@ def _pairs(section: TaskSection, comparison: Comparison) -> Table:
                 linked(pair.second, section.task, pair.second),
                 f"{pair.difference:+.{decimals}f}",
                 interval,
-                "-" if pair.p is None else _p(pair.p),
+                "-" if pair.p is None else p_text(pair.p),
                 f"{pair.n} ({pair.basis})",
                 verdict,
             )

@@ -11,10 +11,12 @@ from chembench.report.page.boards import boards
 from chembench.report.page.comparisons import comparisons
 from chembench.report.page.costs import costs, pareto
 from chembench.report.page.environment import again, environment
+from chembench.report.page.factors import factors
 from chembench.report.page.runs import runs
 from chembench.report.page.scaling import scaling
 from chembench.report.page.signatures import signatures
 from chembench.report.page.source import Source
+from chembench.report.page.together import together
 from chembench.report.page.training import learning, pretraining
 from chembench.report.page.winners import predictions
 from chembench.report.render import Boards
@@ -24,6 +26,8 @@ SECTIONS: tuple[Callable[[Source], Section], ...] = (
     answer,
     boards,
     comparisons,
+    together,
+    factors,
     pareto,
     learning,
     scaling,

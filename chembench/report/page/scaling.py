@@ -8,9 +8,11 @@ from typing import TypeVar
 
 from chembench.report.board import Entry, TaskSection
 from chembench.report.page.blocks import Block, Figure, Heading, Section, absent, paragraph
+from chembench.report.page.fits import error, fits, loss_points, transfer
 from chembench.report.page.plots import LinesPlot, Panel, Series
 from chembench.report.page.source import Source, file_part, metric_title
 from chembench.report.pretrain_board import PretrainEntry
+from chembench.statistics.scaling import Point
 
 T = TypeVar("T", Entry, PretrainEntry)
 AXES = (("molecules", "pre-training molecules"), ("parameters", "parameters"))
@@ -20,8 +22,14 @@ def scaling(source: Source) -> Section:
     """One figure for the losses of pre-training, one per task for scores."""
     blocks: list[Block] = [Heading(text="Pre-training loss")]
     blocks.append(_losses(source) or absent(_few("pre-trainings")))
+    entries = [entry for entry in source.pretraining.entries if entry.architecture and entry.size]
+    for axis, title in AXES:
+        ladders = _ladders(entries, axis, partial(_loss_label, axis))
+        blocks += fits([(name, loss_points(ladder, axis)) for name, ladder in ladders], title, "loss")
     for section in source.sections:
         blocks += [Heading(text=section.task), _scores(section) or absent(_few(f"complete cells on {section.task}"))]
+        blocks += _score_fits(section)
+    blocks += [Heading(text="Pre-training loss and fine-tuned score"), *transfer(source)]
     if any(isinstance(block, Figure) for block in blocks):
         blocks.insert(0, paragraph("Lines join what differs in the axis alone; bars are 95 % intervals."))
     return Section(name="scaling", title="Scaling", blocks=tuple(blocks))
@@ -43,13 +51,26 @@ def _losses(source: Source) -> Figure | None:
     )
 
 
-def _loss_panel(entries: Sequence[PretrainEntry], axis: str, title: str) -> Panel | None:
-    def label(entry: PretrainEntry) -> str:
-        fixed = entry.size if axis == "molecules" else f"{entry.molecules:,}"
-        return " ".join([f"{entry.architecture} {fixed}", *(str(value) for _, value in sorted(entry.settings.items()))])
+def _score_fits(section: TaskSection) -> list[Block]:
+    cells = [entry for entry in section.entries if entry.group == "cell"]
+    blocks: list[Block] = []
+    for axis, title in AXES:
+        ladders = [
+            (name, [Point(float(getattr(e, axis)), error(e.score.mean, section.better)) for e in ladder])
+            for name, ladder in _ladders(cells, axis, partial(_label, axis))
+        ]
+        blocks += fits(ladders, title, "RMSE" if section.kind == "regression" else "1 - ROC-AUC")
+    return blocks
 
+
+def _loss_label(axis: str, entry: PretrainEntry) -> str:
+    fixed = entry.size if axis == "molecules" else f"{entry.molecules:,}"
+    return " ".join([f"{entry.architecture} {fixed}", *(str(value) for _, value in sorted(entry.settings.items()))])
+
+
+def _loss_panel(entries: Sequence[PretrainEntry], axis: str, title: str) -> Panel | None:
     series = []
-    for look, (name, ladder) in enumerate(_ladders(entries, axis, label)):
+    for look, (name, ladder) in enumerate(_ladders(entries, axis, partial(_loss_label, axis))):
         series.append(
             Series(
                 label=name,

@@ -161,6 +161,10 @@ def thinned(values: Sequence[Any], most: int) -> list[Any]:
     return [values[round(place * step)] for place in range(most)]
 
 
+def p_text(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def counted(number: int, one: str, many: str | None = None) -> str:
     """``1 run``, ``3 runs``."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
