@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from chembench.config import collection_paused
 from chembench.specs import (
     BaselineSpec,
     Cell,
@@ -145,8 +146,9 @@ class ResultRow(BaseModel):
 
 def rows_from_state(state: State) -> list[ResultRow]:
     """One row per item, whatever became of it, in an order that does not depend on when the items ended."""
-    rows = [row_from_record(state, record) for record in state.items.values()]
-    return sorted(rows, key=_order)
+    with collection_paused():
+        rows = [row_from_record(state, record) for record in state.items.values()]
+        return sorted(rows, key=_order)
 
 
 def row_from_record(state: State, record: Record) -> ResultRow:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from chembench.config import canonical_json
+from chembench.config import canonical_json, collection_paused
 from chembench.errors import ConfigError, DataError
 from chembench.paths import SweepPaths
 from chembench.sweep.locking import cannot_write, is_held, require_alone, take_lock
@@ -72,8 +72,9 @@ def read_state(paths: SweepPaths) -> SweepState:
         DataError: if the ledger is damaged.
     """
     state = SweepState()
-    for _ in folded(paths, state):
-        pass
+    with collection_paused():
+        for _ in folded(paths, state):
+            pass
     return state
 
 
@@ -110,7 +111,8 @@ class Ledger:
         self._lock = take_lock(paths)
         try:
             events = folded(paths, self.state) if paths.ledger.is_file() else iter(())
-            self._end = max((offset for offset, _ in events), default=0)
+            with collection_paused():
+                self._end = max((offset for offset, _ in events), default=0)
             self._file = _opened(paths)
             self._is_torn = False
             """Whether a line that could not be written whole may stand behind the last one."""
