@@ -7,11 +7,13 @@ They are given the same rows, tokenizer, checkpoint, ranges, trials, epochs and 
 keeps a ledger and predictions, sends everything to MLflow, trains the chosen recipe anew and opens its test, within
 its time.
 The task is delaney where its file lies in CHEMBENCH_DATA_DIR, otherwise the one that comes with RDKit.
-A second table tells what a probe of the same frozen checkpoint costs in a process that has seen it before.
+Further tables tell what one trial costs either side in a warm process, in turn, and what a probe of the same frozen
+checkpoint costs in a process that has seen it before. --trials 0 leaves the searches out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
@@ -22,11 +24,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 from processes import Command, carried_out
 from tables import machine, publish, table
-from trainer_sweep import SEARCHED
+from trainer_sweep import SEARCHED, train_one
 
 from chembench.paths import SweepPaths, read_json
 from chembench.specs import Work
@@ -34,6 +37,7 @@ from chembench.sweep.ledger import read_state
 from chembench.trial import run_item
 
 EPOCHS = 5
+WARM = 5
 SPACE = """
 name = "finetuning"
 tasks = ["{task}"]
@@ -132,6 +136,38 @@ def by_tune(work: Path, trials: int, slots: int, options: tuple[str, ...]) -> En
     return Ended(done.seconds, done.cpu_seconds, **json.loads(done.output.splitlines()[-1]))
 
 
+def warm(work: Path, rounds: int) -> tuple[list[float], list[float]]:
+    """CPU seconds of one trial of ours and of `Trainer`'s in turn, with the same recipe, all of it imported before."""
+    whole = Work.model_validate(read_json(work))
+    recipe = {"learning_rate": whole.spec.finetune.learning_rate, "dropout": whole.spec.finetune.dropout}
+    found: tuple[list[float], list[float]] = [], []
+    told: list[dict[str, Any]] = []
+    for number in range(rounds + 1):
+        folder = work.parents[2] / "warm" / str(number) / "1"
+        began = time.process_time()
+        outcome = run_item(whole.model_copy(update={"folder": str(folder)}))
+        found[0].append(time.process_time() - began)
+        began = time.process_time()
+        with contextlib.redirect_stdout(sys.stderr):
+            train_one(recipe, whole.model_dump(mode="json"), told.append)
+        found[1].append(time.process_time() - began)
+        epochs = [int(outcome.metrics.get("epochs", 0)), told[-1]["epochs"]]
+        if epochs != [EPOCHS, EPOCHS]:
+            raise click.ClickException(f"both must carry out {EPOCHS} epochs, got {epochs}; {outcome.message}")
+    return found[0][1:], found[1][1:]
+
+
+def warm_rows(ours: list[float], theirs: list[float]) -> str:
+    """Medians, and the ratios of the turns."""
+    ratios = sorted(other / own for own, other in zip(ours, theirs, strict=True))
+    text = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+    lines = [
+        ["chembench", f"{statistics.median(ours):.2f}", "1"],
+        ["Trainer", f"{statistics.median(theirs):.2f}", text],
+    ]
+    return table(["one trial, warm", "CPU s, median", "times as much (of the turns)"], lines)
+
+
 def probes(work: Path, count: int) -> Mapping[str, list[float]]:
     """Seconds and CPU seconds of probes of different learning rates, one after the other in this process."""
     found: dict[str, list[float]] = {"seconds": [], "cpu_seconds": []}
@@ -170,7 +206,7 @@ def measure(trials: int, rounds: int, slots: int, at_once: bool, root: Path) -> 
     place = Place(root, task_here(), slots)
     first, _ = place.sweep("first", 1)  # data, splits and the checkpoint, which are not measured
     found: dict[str, list[Ended]] = {way: [] for way in (OURS, *OTHERS)}
-    for number in range(rounds):
+    for number in range(rounds if trials else 0):
         with ThreadPoolExecutor(len(found) if at_once else 1) as pool:
             ended = {OURS: pool.submit(by_chembench, place, f"round{number}", trials)}
             for way, options in OTHERS.items():
@@ -182,12 +218,19 @@ def measure(trials: int, rounds: int, slots: int, at_once: bool, root: Path) -> 
                 raise click.ClickException(f"{way} must carry out {trials} x {EPOCHS} epochs, got {runs[-1].epochs}")
     task = place.task if place.task == "delaney" else f"{place.task} (delaney-processed.csv is not here)"
     how = "all ways at once" if at_once else "one way after the other"
-    return (
+    searched = (
         f"{trials} trials of {EPOCHS} epochs on {task}, full fine-tuning of one RoBERTa w64x2, {slots} processes, "
         f"{rounds} rounds, {how}; wall time from start to end of the command, and CPU time of all its processes. "
         f"Scores: root mean square error on validation in standard deviations, lower is better.\n\n{rows(found)}\n"
+        if trials
+        else ""
+    )
+    trial = trial_file(first)
+    return (
+        f"{searched}The same recipe in one process, ours and `Trainer`'s in turn, {WARM} turns, CPU time:\n\n"
+        f"{warm_rows(*warm(trial, WARM))}\n"
         f"Probes of the frozen checkpoint, {EPOCHS} epochs too, one after the other in one process:\n\n"
-        f"{probe_rows(probes(trial_file(first), 12))}\n"
+        f"{probe_rows(probes(trial, 12))}\n"
         f"{machine(first.environment, ('ray', 'optuna', 'torch', 'transformers'))}"
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -73,8 +73,10 @@ def collated(rows: list[dict[str, Any]], pad_id: int) -> dict[str, Any]:
     }
 
 
-def train_one(config: Mapping[str, Any], work: Mapping[str, Any]) -> None:
-    """One trial: reports the best objective so far after every epoch."""
+def train_one(
+    config: Mapping[str, Any], work: Mapping[str, Any], report: Callable[[dict[str, Any]], None] | None = None
+) -> None:
+    """One trial: reports the best objective so far after every epoch, to Tune if nobody else is named."""
     import numpy as np
     import torch
     from ray import tune
@@ -95,7 +97,7 @@ def train_one(config: Mapping[str, Any], work: Mapping[str, Any]) -> None:
 
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **others: Any) -> None:
             self.best, self.epochs = min(self.best, metrics["eval_objective"]), self.epochs + 1
-            tune.report({"objective": self.best, "epochs": self.epochs})
+            (report or tune.report)({"objective": self.best, "epochs": self.epochs})
 
     def objective(found: Any) -> dict[str, float]:
         """Root mean square error in standard deviations of the training labels."""
