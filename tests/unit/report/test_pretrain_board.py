@@ -1,7 +1,9 @@
 import pytest
 from report_rows import pretraining, scored
 
+from chembench.report.columns import records, shown
 from chembench.report.pretrain_board import pretrain_board
+from chembench.report.spent import spent_on
 
 
 def test_losses_are_averaged_over_pretraining_seeds_and_sorted():
@@ -41,3 +43,33 @@ def test_settings_that_the_grid_varies_are_lines_of_their_own():
 def test_models_of_different_corpora_are_not_averaged():
     rows = [pretraining("a", 0.4, data="one"), pretraining("b", 0.6, data="two")]
     assert [entry.loss.n for entry in pretrain_board(rows, "s").entries] == [1, 1]
+
+
+def on_trunk():
+    """Two scales on one trunk for each of two seeds."""
+    rows = []
+    for seed in (0, 1):
+        small, large = f"s{seed}", f"l{seed}"
+        rows.append(pretraining(small, 0.5, seed, trunk=small, molecules_shared=0, molecules_seen=1000))
+        shared = {"molecules_shared": 900, "molecules_seen": 1100, "device_hours": 3.0}
+        rows.append(pretraining(large, 0.4, seed, molecules=2000, trunk=small, continues=small, **shared))
+    return rows
+
+
+def test_a_scale_shows_its_own_cost_and_beside_it_that_of_the_trunk():
+    large, small = pretrain_board(on_trunk(), "s").entries
+    assert (large.continues, large.molecules_seen, large.molecules_shared) == ("roberta-w64x2-1000", 1100, 900)
+    assert (large.device_hours, large.trunk_device_hours) == (6.0, 4.0)
+    assert (small.continues, small.molecules_shared, small.trunk_device_hours) == (None, 0, None)
+    board = pretrain_board(on_trunk(), "s")
+    titles = [column.title for column in shown(board)]
+    assert titles[-2:] == ["molecules\nof trunk", "dev.-hours\nof trunk"]
+    assert records(board)[0]["continues"] == "roberta-w64x2-1000"
+    assert not {"molecules\nof trunk"} & {c.title for c in shown(pretrain_board([pretraining("a", 0.4)], "s"))}
+
+
+def test_what_a_cell_cost_to_pre_train_has_its_trunk_in_it():
+    pretrainings = {row.uid: row for row in on_trunk()}
+    tuned = [scored("t", 1.0, pretrain_uid="l0"), scored("u", 1.0, pretrain_uid="l0")]
+    spent = spent_on(tuned[0].method, tuned, tuned, pretrainings)
+    assert spent.pretrain_device_hours == 3.0 + 2.0

@@ -90,3 +90,19 @@ def test_boards_go_to_the_experiment_they_are_named_after(tmp_path):
     before = spool.digest_of_files(spool.boards(sweep.paths, "regression"))
     (sweep.paths.leaderboards / "regression.md").write_text("changed")
     assert spool.digest_of_files(spool.boards(sweep.paths, "regression")) != before
+
+
+def test_a_scale_that_continues_a_trunk_names_it_and_links_to_it(tmp_path):
+    sweep = seven_items(tmp_path / "tiny")
+    sharing = {"schedule": "wsd", "share_trunk": True, "epochs": 1}
+    small = PRETRAIN.model_copy(update=sharing)
+    large = small.model_copy(update={"molecules": 128, "continues": small.digest})
+    for spec in (small, large):
+        sweep.add(spec, pretrain_seed=0)
+        sweep.start(spec)
+    made = {record.uid: record for record in spool.records(read_state(sweep.paths), sweep.paths, final=False)}
+    record = made[large.digest]
+    assert record.tags["chembench.continues"] == record.params["continues"] == record.pretrained == small.digest
+    assert made[small.digest].pretrained is None and "chembench.continues" not in made[small.digest].tags
+    order = list(made)
+    assert order.index(small.digest) < order.index(large.digest)
