@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from chembench.paths import SweepPaths
 from chembench.report.page.answer import answer
+from chembench.report.page.audited import audit
 from chembench.report.page.blocks import Report, Section
 from chembench.report.page.boards import boards
 from chembench.report.page.comparisons import comparisons
@@ -32,6 +33,7 @@ SECTIONS: tuple[Callable[[Source], Section], ...] = (
     learning,
     scaling,
     predictions,
+    audit,
     pretraining,
     signatures,
     costs,
