@@ -45,6 +45,7 @@ torture: install
 bench: install
 	$(BIN)/python benchmarks/overhead.py --write
 	$(BIN)/python benchmarks/resume.py --write
+	$(BIN)/python benchmarks/scaling.py --write
 	$(BIN)/python benchmarks/descriptors.py --write
 	$(BIN)/python benchmarks/corpora.py --write
 	$(BIN)/python benchmarks/tokens.py --write

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from chembench.config import Spec
 from chembench.data.catalog import TASKS
@@ -13,7 +13,7 @@ from chembench.errors import ConfigError, UnknownNameError
 from chembench.models.sizes import require_size
 from chembench.paths import safe_name
 from chembench.registry import ARCHITECTURES
-from chembench.specs import FinetuneSpec, PretrainSpec, sharing_problem
+from chembench.specs import FinetuneSpec, Kind, PretrainSpec, sharing_problem
 from chembench.sweep.cells import OF_WSD
 from chembench.sweep.parameters import Parameter, Scalar, check_values, parse_parameter
 from chembench.sweep.space import GRID_AXES, PRETRAIN_FIELDS, ConfirmTable, Space
@@ -75,6 +75,7 @@ def check_space(space: Space, broken: Collection[str] = ()) -> list[Problem]:
         _check_pretrain,
         _check_tasks,
         _check_outer,
+        _check_threads,
     ):
         problems += check(draft)
     if space.tokenizer.allow_lossy and space.mode != "paper" and not draft.is_broken("mode"):
@@ -108,6 +109,17 @@ def _check_name(draft: _Draft) -> list[Problem]:
     except ConfigError as error:
         return [("name", str(error))]
     return []
+
+
+def _check_threads(draft: _Draft) -> list[Problem]:
+    """Items run side by side until the processors that the process may use are taken: more threads would fight."""
+    resources, problems = draft.space.resources, []
+    kinds = [kind for kind in get_args(Kind) if getattr(resources, kind) is not None]
+    for place, shape in [("resources", resources), *((f"resources.{kind}", resources.shape(kind)) for kind in kinds)]:
+        if shape.threads > max(1.0, shape.cpus) and not draft.is_broken(f"{place}.threads", f"{place}.cpus"):
+            sentence = f"an item may have as many threads as cpus, got {shape.threads} on {shape.cpus:g}; raise cpus"
+            problems.append((f"{place}.threads", sentence))
+    return problems
 
 
 def _check_axes(draft: _Draft) -> list[Problem]:

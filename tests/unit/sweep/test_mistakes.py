@@ -121,6 +121,14 @@ def test_part_of_a_distribution_from_the_command_line_is_told_as_such():
         ({"corpus__validation": None}, "corpus.validation: 'validation' has no default and must be given"),
         ({"search": None}, "search: 'search' has no default and must be given"),
         ({"resources": {"cpus": -1}}, "resources.cpus: input should be greater than 0, got -1"),
+        (
+            {"resources": {"cpus": 2, "threads": 3}},
+            "resources.threads: an item may have as many threads as cpus, got 3 on 2; raise cpus",
+        ),
+        (
+            {"resources": {"cpus": 0.5, "confirm": {"threads": 2}}},
+            "resources.confirm.threads: an item may have as many threads as cpus, got 2 on 1; raise cpus",
+        ),
         ({"resources": {"pretrain": {"gpu": 1}}}, "resources.pretrain.gpu: unknown key 'gpu'. Did you mean 'gpus'?"),
         ({"search__trails": 3}, "search.trails: unknown key 'trails'. Did you mean 'trials'?"),
         ({"serach": {"trials": 3}}, "serach: unknown key 'serach'. Did you mean 'search'?"),

@@ -207,7 +207,7 @@ def test_the_digest_follows_what_decides_results_and_nothing_else():
         {"seed": 1},
         {"search__trials": 4},
         {"search__ask_window": 3},
-        {"resources": {"threads": 2}},
+        {"resources": {"threads": 2, "cpus": 2}},
         {"resources": {"precision": "bf16"}},
         {"finetune__max_epochs": 4},
         {"tasks": ["freewilson_pic50"]},
