@@ -26,6 +26,7 @@ from chembench.report.board import (
 )
 from chembench.report.lines import group_of, recipes_text, scope_of, why_incomplete
 from chembench.report.rows import ResultRow, State
+from chembench.report.same_rows import require_same_rows
 from chembench.report.spent import spent_on
 from chembench.report.standing import compared, placed
 from chembench.specs import Cell, TaskKind
@@ -78,9 +79,10 @@ def leaderboards(rows: Iterable[ResultRow], design: Design) -> dict[TaskKind, Le
         design: what the sweep promises.
 
     Raises:
-        DataError: if one replicate has two results.
+        DataError: if one replicate has two results, or two lines were fitted to different rows of a task.
     """
     kept = sorted(rows, key=lambda row: row.uid)
+    require_same_rows(kept)
     return {
         kind: _board(kept, design, kind)
         for kind in get_args(TaskKind)

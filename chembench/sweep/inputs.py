@@ -15,6 +15,9 @@ from chembench.paths import CachePaths
 from chembench.sweep.cells import Vocabulary, grid_cells, tokenizer_notes, vocabulary_of
 from chembench.sweep.space import Space
 
+UNEVEN = 1.3
+"""A fold of so many times the mean is told."""
+
 Say = Callable[[str], None]
 
 
@@ -121,7 +124,10 @@ def division_of(space: Space, task: str, outer: int, index: int) -> Division:
 
 def _folds_told(space: Space, task: str, folds: list[Split]) -> str:
     table, sizes = space.confirm, [split.counts["test"] for split in folds]
-    return (
+    told = (
         f"outer folds of {task}: {table.outer_folds} x {table.outer_repeats} by {table.outer_groups}, "
         f"tests of {min(sizes):,} to {max(sizes):,} molecules"
     )
+    if max(sizes) * table.outer_folds > UNEVEN * sum(folds[0].counts.values()):
+        return f"{told}; one {table.outer_groups} is larger than a fold and stays whole, other outer_groups may not be"
+    return told

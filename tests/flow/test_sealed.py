@@ -39,12 +39,42 @@ def swept(tmp_path_factory):
         ],
     )
     drive(space, folder / "clean", cache)
-    test = test_ids(Sweep(folder / "clean" / "assay"))
-    poisoned = labels.copy()
-    poisoned[test] = np.where(labels[test] >= 6.5, -50.0, 50.0)
-    write(file, known.molecules, poisoned)
+    poison(file, known.molecules, labels, test_ids(Sweep(folder / "clean" / "assay")))
     drive(space, folder / "poisoned", cache)
     return Sweep(folder / "clean" / "assay"), Sweep(folder / "poisoned" / "assay")
+
+
+@pytest.fixture(scope="module")
+def nested(tmp_path_factory):
+    """A search in each of two outer folds, before and after the labels of the first fold's test were changed."""
+    folder = tmp_path_factory.mktemp("nested")
+    file, cache = folder / "assay.csv", folder / "cache"
+    known = prepare_task(TASKS["freewilson_pic50"].model_copy(update={"max_rows": 160}), folder, CachePaths(cache))
+    labels = known.labels_NM[:, 0].astype(float)
+    write(file, known.molecules, labels)
+    space = load_space(
+        "full_grid_tiny",
+        [
+            *SMALL,
+            "tasks=['value']",
+            f"task={{value={{kind='regression', targets=['value'], file='{file}'}}}}",
+            "confirm.outer_folds=2",
+            "confirm.outer_groups='random'",
+            "confirm.outer_search='nested'",
+        ],
+    )
+    drive(space, folder / "clean", cache)
+    clean = Sweep(folder / "clean" / "assay")
+    (place,) = {spec["inputs"]["split"] for spec in specs(clean, "search") if spec["spec"]["outer"] == 1}
+    poison(file, known.molecules, labels, np.load(f"{place}/test_ids.npy", allow_pickle=False))
+    drive(space, folder / "poisoned", cache)
+    return clean, Sweep(folder / "poisoned" / "assay")
+
+
+def poison(file, molecules, labels, rows):
+    changed = labels.copy()
+    changed[rows] = np.where(labels[rows] >= 6.5, -50.0, 50.0)
+    write(file, molecules, changed)
 
 
 def drive(space, out, cache):
@@ -137,3 +167,43 @@ def test_no_search_or_rescore_item_is_told_where_the_labels_are(swept):
             text = json.dumps(told)
             assert not any(place in text for place in sealed)
             assert told["inputs"]["sealed"] is None
+
+
+def of_fold(sweep, outer, *kinds):
+    """What was left behind by the items of one outer fold."""
+    uids = {item.uid for item in sweep.state().items.values() if getattr(item.spec, "outer", None) == outer}
+    return {uid: left for uid, left in left_behind(sweep, *kinds).items() if uid in uids}
+
+
+def test_a_nested_search_is_byte_equal_whatever_the_labels_of_its_own_test_are(nested):
+    clean, poisoned = nested
+    before, after = (of_fold(sweep, 1, "search", "rescore") for sweep in nested)
+    assert before == after and len(before) == 2 * (2 + 2)
+    for study, points in asks(clean).items():
+        assert not study.endswith("/outer-1") or points == asks(poisoned)[study]
+    for unit, choice in choices(clean).items():
+        assert not unit.endswith("/outer-1") or choice == choices(poisoned)[unit]
+    tests = [
+        {
+            item.labels["head_seed"]: item.outcome.metrics["test/rmse"]
+            for item in sweep.state().items.values()
+            if item.kind == "confirm" and item.spec.outer == 1 and item.cell.is_control
+        }
+        for sweep in nested
+    ]
+    assert all(tests[1][seed] > 10 * tests[0][seed] for seed in tests[0])
+
+
+def test_what_is_test_in_one_fold_is_learnt_from_in_the_other(nested):
+    before, after = (of_fold(sweep, 2, "search") for sweep in nested)
+    assert len(before) == len(after) == 2 * 2 and not set(before) & set(after)
+
+
+def test_the_folds_of_a_nested_sweep_are_told_by_what_shows_it(nested):
+    clean, _ = nested
+    item = next(item for item in clean.state().items.values() if item.kind == "confirm" and item.spec.outer == 2)
+    shown = clean.show(item.uid)
+    assert shown["labels"]["outer"] == shown["spec"]["outer"] == 2
+    assert clean.status().outer == "2 outer folds x 1 by random, each searched in its training part alone"
+    (board,) = clean.leaderboards().values()
+    assert {entry.score.n for entry in board.sections[0].entries} == {2} and not board.sections[0].incomplete

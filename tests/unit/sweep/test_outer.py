@@ -19,7 +19,7 @@ from sweep_fakes import (
     swept,
 )
 
-from chembench.errors import ConfigError
+from chembench.errors import ConfigError, DataError
 from chembench.header import require_same_inputs, require_same_space
 from chembench.report.badges import REUSED
 from chembench.report.board import Design
@@ -244,6 +244,18 @@ def test_a_line_is_complete_with_every_fold_and_a_reused_recipe_is_badged(tmp_pa
         assert entry.varies == "head seed x outer test set" and entry.recipe is not None
     assert not any(entry.badges for entry in section.entries if entry.group == "baseline")
     assert design_from_state(state).outers == 3
+
+
+def test_lines_that_were_fitted_to_different_rows_are_not_compared(tmp_path):
+    state, _ = swept(REUSE, tmp_path, scored)
+    rows = rows_from_state(state)
+    for position, row in enumerate(rows):
+        if row.kind == "baseline" and row.outer == 2:
+            rows[position] = row.model_copy(update={"data": "others"})
+            break
+    text = r"fitted to the same rows, on freewilson_pic50 \(split 0, outer test set 2\) .*; leave the rows of one out"
+    with pytest.raises(DataError, match=text):
+        leaderboards(rows, design_from_state(state))
 
 
 def test_a_nested_line_says_how_many_recipes_it_has(tmp_path):
