@@ -313,14 +313,17 @@ def _print_board(board: Board, console: Console) -> dict[str, None]:
 
 def _print_fitting(part: _Part, console: Console) -> dict[str, None]:
     """Print the complete lines with as many columns as there is room for; return the titles of the others."""
-    columns = list(part.columns)
-    while True:
-        table = _part_table(columns, part.complete)
+    columns, options = list(part.columns), console.options.update(width=10_000)
+    # each column is measured once: rich takes a second for what is left after each that goes
+    widths = {
+        column: console.measure(_part_table([column], part.complete), options=options).maximum for column in columns
+    }
+    while sum(widths[column] for column in columns) + len(columns) - 1 > console.width:  # 1 between two of them
         spare = [column for column in columns if column.importance > 0]
-        if not spare or console.measure(table, options=console.options.update(width=10_000)).maximum <= console.width:
+        if not spare:
             break
         columns.remove(max(spare, key=lambda column: (column.importance, columns.index(column))))
-    console.print(table)
+    console.print(_part_table(columns, part.complete))
     return dict.fromkeys(_joined(column.title) for column in part.columns if column not in columns)
 
 
