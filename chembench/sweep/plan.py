@@ -295,13 +295,18 @@ def _rows(task: str) -> int:
 
 def _disk_gb(space: Space, planned: tuple[PlannedCell, ...], outputs: int, items: dict[Kind, int]) -> float:
     """Checkpoints, kept models (one per line), shards."""
-    pretrained = sum(4.0 * c.parameters for c in _pretrained_once(planned)) * space.confirm.pretrain_seeds
+    pretrained = sum(_checkpoint_bytes(space, c) for c in _pretrained_once(planned)) * space.confirm.pretrain_seeds
     table = space.confirm
     lines = items["confirm"] / (table.pretrain_seeds * table.splits * table.head_seeds * len(table.outers))
     kept = lines * 4.0 * sum(c.parameters for c in planned) / len(planned)
     largest = max((c.molecules for c in planned), default=0)
     shards = (largest + space.corpus.validation) * (TOKENS_PER_MOLECULE + 8 + 4 * outputs)
     return (pretrained + kept + shards) / 1e9
+
+
+def _checkpoint_bytes(space: Space, planned: PlannedCell) -> float:
+    """Weights, and where a trunk is shared weights and two moments of the state before the decay."""
+    return planned.parameters * (16.0 if pretraining_fields(space, planned.cell).get("share_trunk") else 4.0)
 
 
 def _notes(space: Space) -> list[str]:

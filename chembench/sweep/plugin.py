@@ -292,9 +292,11 @@ class Engine:
 
     def _fail_orphans(self) -> None:
         """Fail every item whose pre-training has failed, also one that an earlier driver left behind."""
-        for item in list(self.state.items.values()):
-            if self._fail_if_orphaned(item):
-                self._advance(self._units_watching(item))
+        orphans = [item for item in list(self.state.items.values()) if self._fail_if_orphaned(item)]
+        for item in orphans:
+            self._advance(self._units_watching(item))
+        if orphans:
+            self._fail_orphans()  # what stands on them, wherever it is in the ledger
 
     def _fail(self, item: ItemRecord, pretrain: ItemRecord) -> None:
         assert pretrain.outcome is not None

@@ -13,6 +13,7 @@ from sweep_fakes import (
     grid_space,
     of_kind,
     opened,
+    paths_in,
     prepared_for,
     retried,
     swept,
@@ -22,6 +23,8 @@ from chembench.errors import ConfigError
 from chembench.paths import CachePaths
 from chembench.register import needs_of
 from chembench.report.rows import rows_from_state
+from chembench.sweep.ledger import read_state
+from chembench.sweep.merge import merge_sweeps
 from chembench.sweep.plan import make_plan, share_of
 from chembench.sweep.plugin import Engine
 from chembench.sweep.progress import failures_of
@@ -228,6 +231,18 @@ def test_a_trunk_and_its_branches_lie_on_one_shard(tmp_path):
         assert len(pretrainings(state)) == 3
 
 
+def test_shards_are_merged_into_the_sweep_that_was_driven_whole(tmp_path):
+    space = trunk_space(grid__architecture=["roberta", "llama"], search__trials=1)
+    for index in (1, 2):
+        swept(space, tmp_path / str(index), shard=Shard(index, 2))
+    merge_sweeps([paths_in(tmp_path / str(index)) for index in (1, 2)], paths_in(tmp_path / "both"), lambda line: None)
+    state = read_state(paths_in(tmp_path / "both"))
+    whole, _ = swept(space, tmp_path / "whole")
+    assert essence(state)["items"] == essence(whole)["items"]
+    trunks = {row.uid: row.trunk for row in rows_from_state(state)}
+    assert trunks == {row.uid: row.trunk for row in rows_from_state(whole)} and any(trunks.values())
+
+
 def test_three_scales_on_a_trunk_cost_33_million_passes_in_place_of_60():
     scales = [10_000_000, 20_000_000, 30_000_000]
     wsd = {"epochs": 1, "learning_rate": 1e-3, "schedule": "wsd"}
@@ -237,6 +252,7 @@ def test_three_scales_on_a_trunk_cost_33_million_passes_in_place_of_60():
     assert shared.molecule_passes == pytest.approx(33_000_000, rel=1e-4)
     assert shared.items == alone.items
     assert shared.pretrain_flops / alone.pretrain_flops == pytest.approx(33 / 60, rel=1e-4)
+    assert shared.disk_gb > alone.disk_gb, "the state before the decay is kept"
     own = {cell.molecules: (cell.passes, cell.shared) for cell in shared.cells}
     assert own[10_000_000] == (10_000_000, 0)
     assert all(passes + taken_over == scale for scale, (passes, taken_over) in own.items())
