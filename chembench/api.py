@@ -21,7 +21,7 @@ from chembench.sweep.space import Space
 
 if TYPE_CHECKING:
     from chembench.data.audit import Audit
-    from chembench.report.differences import Differences
+    from chembench.report.differences import Differences, Side
     from chembench.retention import Plan as GcPlan
     from chembench.sweep.plan import Plan
     from chembench.sweep.plugin import Engine
@@ -289,10 +289,10 @@ def diff(
     from chembench.sweep.space import raised
 
     if sweep is not None:
-        return Differences(contrasts=between_lines(open_sweep(sweep, out).side(), str(first), str(second), tasks))
+        return Differences(contrasts=between_lines(_side(open_sweep(sweep, out)), str(first), str(second), tasks))
     one, other = open_sweep(first, out), open_sweep(second, out)
     grown, changed = raised(one.begun().header["identity"], other.begun().header["identity"])
-    contrasts = between_sweeps(one.side(), other.side(), tasks)
+    contrasts = between_sweeps(_side(one), _side(other), tasks)
     return Differences(contrasts=contrasts, settings=tuple([*changed, *grown]))
 
 
@@ -328,6 +328,13 @@ def audit(  # noqa: PLR0913 - the options of the command, each by keyword
         return audit_begun(sweep.paths, sweep.begun(), overrides, tokenizer, say)
     cache, raw = _absolute(cache_dir or default_cache()), _absolute(data_dir or default_data_dir())
     return audit_named(str(target), overrides, CachePaths(Path(cache)), Path(raw), tokenizer, say)
+
+
+def _side(sweep: Sweep) -> Side:
+    from chembench.report.differences import Side
+    from chembench.report.leaderboard import design_from_state
+
+    return Side(sweep=sweep.name, design=design_from_state(sweep.begun()), rows=tuple(sweep.rows()))
 
 
 def plan_gc(

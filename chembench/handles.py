@@ -16,7 +16,6 @@ from chembench.sweep.state import ItemRecord, ItemStatus, SweepState
 
 if TYPE_CHECKING:
     from chembench.report.board import Leaderboard
-    from chembench.report.differences import Side
     from chembench.report.pretrain_board import PretrainBoard
     from chembench.report.rows import ResultRow
     from chembench.rerun import Rerun
@@ -117,13 +116,6 @@ class Sweep:
         rows = rows_from_state(state)
         found = leaderboards(rows, design_from_state(state))
         return {str(kind): board for kind, board in found.items()}, pretrain_board(rows, self.name, state.space_digest)
-
-    def side(self) -> Side:
-        """Its rows and design, as one side of a comparison."""
-        from chembench.report.differences import Side
-        from chembench.report.leaderboard import design_from_state
-
-        return Side(sweep=self.name, design=design_from_state(self.begun()), rows=tuple(self.rows()))
 
     @property
     def tracking_uri(self) -> str:

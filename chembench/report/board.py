@@ -7,6 +7,7 @@ from typing import Literal
 
 from chembench.report.spent import Spent
 from chembench.specs import TaskKind
+from chembench.statistics.aggregate import Aggregate
 from chembench.statistics.comparison import Comparison
 from chembench.statistics.estimates import Difference, Estimate, Key, Value
 
@@ -117,14 +118,6 @@ class TaskSection(Value):
     """Of the complete methods; none where none is complete."""
 
 
-class OverallEntry(Value):
-    """Mean rank of a method over all tasks of a type; 1 is best, equal scores share the mean of their ranks."""
-
-    method: str
-    mean_rank: float
-    ranks: dict[str, float]
-
-
 class Leaderboard(Value):
     """One board: every task of one type."""
 
@@ -133,8 +126,8 @@ class Leaderboard(Value):
     space_digest: str
     kind: TaskKind
     sections: tuple[TaskSection, ...]
-    overall: tuple[OverallEntry, ...] = ()
-    """Only methods that are complete on every task; empty for one task."""
+    overall: Aggregate | None = None
+    """One order of the methods that are complete on every task; none for one task, or fewer than two such methods."""
 
     @property
     def name(self) -> str:

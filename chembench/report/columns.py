@@ -12,6 +12,7 @@ from typing import Any, Literal
 from chembench.report.badges import marks
 from chembench.report.board import SECONDARY, Entry, Incomplete, Leaderboard, TaskSection
 from chembench.report.pretrain_board import PretrainBoard, PretrainEntry, PretrainIncomplete
+from chembench.statistics.aggregate import Standing
 from chembench.statistics.estimates import Difference, Estimate
 
 RECORD_COLUMNS = (
@@ -39,6 +40,9 @@ RECORD_COLUMNS = (
     "p_best",
     "more_runs",
     "more_of",
+    "mean_rank",
+    "win_rate",
+    "improvability",
     "validation",
     *(name for names in SECONDARY.values() for name in names),
     "vs_forest",
@@ -76,11 +80,17 @@ def records(board: Leaderboard | PretrainBoard) -> list[Record]:
         shared: Record = {"metric": "loss", "better": "lower"}
         return [_whole({"board": board.name, **shared, **line}) for line in lines]
     found = []
+    over_all = {line.method: line for line in board.overall.standings} if board.overall else {}
     for section in board.sections:
         shared = {"board": board.name, **section.model_dump(include={"task", "unit", "metric", "better"})}
         lines = [*map(_entry_record, section.entries), *map(_apart, section.incomplete)]
-        found += [_whole({**shared, **line}) for line in lines]
+        found += [_whole({**shared, **line, **_over_all(over_all.get(line["method"]))}) for line in lines]
     return found
+
+
+def _over_all(line: Standing | None) -> Record:
+    """What a method's standing over all tasks of the board repeats on each of its lines."""
+    return line.model_dump(include={"mean_rank", "win_rate", "improvability"}) if line else {}
 
 
 def _whole(record: Record) -> Record:

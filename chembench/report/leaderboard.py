@@ -20,7 +20,6 @@ from chembench.report.board import (
     Entry,
     Incomplete,
     Leaderboard,
-    OverallEntry,
     TaskFacts,
     TaskSection,
 )
@@ -31,6 +30,7 @@ from chembench.report.spent import spent_on
 from chembench.report.standing import compared, placed
 from chembench.specs import Cell, TaskKind
 from chembench.statistics.against import difference
+from chembench.statistics.aggregate import Aggregate, aggregate
 from chembench.statistics.estimates import (
     Key,
     estimate_crossed,
@@ -259,25 +259,17 @@ def _incomplete(line: _Candidate, own: Sequence[ResultRow]) -> Incomplete:
     )
 
 
-def overall(sections: Sequence[TaskSection]) -> tuple[OverallEntry, ...]:
-    """Mean rank over tasks, of the methods that are complete on all of them and among these alone."""
+def overall(sections: Sequence[TaskSection]) -> Aggregate | None:
+    """One order over tasks, of the methods that are complete on all of them and among these alone."""
     if len(sections) < 2:
-        return ()
+        return None
     shared = set.intersection(*({entry.method for entry in section.entries} for section in sections))
-    ranks = {section.task: _ranks(section, shared) for section in sections}
-    lines = []
-    for method in shared:
-        own = {task: ranks[task][method] for task in sorted(ranks)}
-        lines.append(OverallEntry(method=method, mean_rank=mean(own.values()), ranks=own))
-    return tuple(sorted(lines, key=lambda line: (line.mean_rank, line.method)))
-
-
-def _ranks(section: TaskSection, methods: set[str]) -> dict[str, float]:
-    scores = {entry.method: entry.score.mean for entry in section.entries if entry.method in methods}
-    sign = 1 if section.better == "lower" else -1
-    return {
-        method: 1
-        + sum(sign * other < sign * score for other in scores.values())
-        + (sum(other == score for other in scores.values()) - 1) / 2
-        for method, score in scores.items()
-    }
+    if len(shared) < 2:
+        return None
+    return aggregate(
+        {
+            section.task: {entry.method: entry.score.mean for entry in section.entries if entry.method in shared}
+            for section in sections
+        },
+        {section.task: section.better for section in sections},
+    )

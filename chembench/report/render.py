@@ -20,7 +20,8 @@ from chembench.report.columns import MEASURED_COLUMNS, RECORD_COLUMNS, Column, R
 from chembench.report.leaderboard import design_from_state, leaderboards
 from chembench.report.pretrain_board import PretrainBoard, pretrain_board
 from chembench.report.rows import ResultRow, State, rows_as_csv, rows_from_state
-from chembench.report.verdicts import cost_sentences, sentences
+from chembench.report.verdicts import cost_sentences, order_sentences, sentences
+from chembench.statistics.aggregate import Aggregate
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -114,7 +115,7 @@ def _document(board: Board) -> dict[str, Any]:
             {**section.model_dump(exclude={"entries", "incomplete"}), "said": sentences(section)}
             for section in board.sections
         ]
-        document["overall"] = [line.model_dump() for line in board.overall]
+        document["overall"] = board.overall.model_dump() if board.overall else None
     return document
 
 
@@ -222,9 +223,11 @@ def to_markdown(board: Board) -> str:
             blocks.append("Incomplete, not ranked:")
             blocks.append(_markdown_table(_APART_TITLES, cells, ["left", "right", "left"]))
     if isinstance(board, Leaderboard) and board.overall:
-        titles, cells = _overall_cells(board)
-        blocks.append("### mean rank over tasks, methods complete on all of them")
-        blocks.append(_markdown_table(titles, cells, ["left"] + ["right"] * (len(titles) - 1)))
+        titles, cells = overall_cells(board.overall)
+        blocks.append(f"### {OVERALL}")
+        aligns = ["left"] + ["right"] * (len(titles) - 1)
+        blocks.append(_markdown_table([title.replace("-\n", "").replace("\n", " ") for title in titles], cells, aligns))
+        blocks.append("\n".join(f"- {sentence}" for sentence in order_sentences(board.overall)))
     blocks.append("\n".join(f"- {note}" for note in notes(board)) or "No lines yet.")
     return "\n\n".join(blocks) + "\n"
 
@@ -248,6 +251,7 @@ def to_latex(board: Board) -> str:
 LATEX_BELOW = 5
 """A page of a paper has room for the columns that are more important than this."""
 
+OVERALL = "all tasks: methods complete on each, in the order of their mean rank"
 _APART_TITLES = ["incomplete", "runs", "reason"]
 
 
@@ -259,12 +263,22 @@ def _apart_cells(line: Record) -> list[str]:
     return [method_of(line), f"{line['replicates']}/{line['replicates_expected']}", line["reason"]]
 
 
-def _overall_cells(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
-    tasks = list(board.overall[0].ranks)
+def overall_cells(found: Aggregate) -> tuple[list[str], list[list[str]]]:
+    """Titles and lines of the order over all tasks."""
+    titles = ["method", "mean\nrank", "95 % over\ntasks", "win\nrate", "improv-\nability", "TES", "P(first)"]
     cells = [
-        [line.method, f"{line.mean_rank:.2f}", *(f"{line.ranks[task]:g}" for task in tasks)] for line in board.overall
+        [
+            line.method,
+            f"{line.mean_rank:.2f}",
+            f"{line.rank_low:.2f} to {line.rank_high:.2f}",
+            f"{line.win_rate:.2f}",
+            f"{line.improvability:.3f}",
+            f"{line.tes:.3f}",
+            f"{line.p_first:.2f}",
+        ]
+        for line in found.standings
     ]
-    return ["method", "mean rank", *tasks], cells
+    return titles, cells
 
 
 def _markdown_table(titles: Sequence[str], cells: Iterable[Sequence[str]], aligns: Sequence[str]) -> str:
@@ -304,9 +318,11 @@ def _print_board(board: Board, console: Console) -> dict[str, None]:
             console.print()
             console.print(_table(_APART_TITLES, [_apart_cells(line) for line in part.incomplete], {1}, {2}))
     if isinstance(board, Leaderboard) and board.overall:
-        titles, cells = _overall_cells(board)
-        console.print(Text("\nmean rank over tasks, methods complete on all of them"))
+        titles, cells = overall_cells(board.overall)
+        console.print(Text(f"\n{OVERALL}"))
         console.print(_table(titles, cells, set(range(1, len(titles))), set()))
+        for sentence in order_sentences(board.overall):
+            console.print(Text(f"> {sentence}"))
     console.print()
     return left_out
 

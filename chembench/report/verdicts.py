@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from chembench.report.board import Entry, TaskSection
+    from chembench.statistics.aggregate import Aggregate
     from chembench.statistics.comparison import Comparison
 
 NAMED = 4
@@ -56,6 +57,23 @@ def cost_sentences(section: TaskSection) -> list[str]:
         return []
     best = min(priced, key=lambda entry: (entry.spent.total_device_hours or 0.0, entry.method))
     return [f"of those that tie, {best.method} took the fewest device-hours ({best.spent.total_device_hours:.3g})"]
+
+
+def order_sentences(found: Aggregate) -> list[str]:
+    """How far one order over tasks can be trusted: whether other ways to reckon it, or other tasks, change it."""
+    chosen = found.chosen.replace("_", " ")
+    others = [name for name in found.firsts if found.firsts[name] != found.firsts[found.chosen]]
+    said = [f"first by {chosen}: {', '.join(found.firsts[found.chosen])}"]
+    if others:
+        told = "; ".join(f"by {name.replace('_', ' ')} {', '.join(found.firsts[name])}" for name in others)
+        said.append(f"the way to reckon it decides who is first: {told}")
+    else:
+        said.append("whichever of mean rank, win rate, improvability and TES is taken, the same stands first")
+    return [
+        *said,
+        f"{len(found.tasks)} tasks carry the order: drawn again, they agree with it by Kendall's tau of "
+        f"{found.rank_stability:.2f}",
+    ]
 
 
 def _who_ties(section: TaskSection, comparison: Comparison) -> str:

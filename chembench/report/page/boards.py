@@ -21,6 +21,8 @@ from chembench.report.page.blocks import (
 )
 from chembench.report.page.plots import Bar, IntervalsPlot
 from chembench.report.page.source import Source, file_part, line_anchor, linked, metric_title
+from chembench.report.verdicts import order_sentences
+from chembench.statistics.aggregate import Aggregate
 
 IMPORTANT = 5
 """Columns up to this importance stand on the board, the others in a table of their own."""
@@ -33,7 +35,7 @@ def boards(source: Source) -> Section:
         for section in board.sections:
             blocks += _task(board, section)
         if board.overall:
-            blocks += _overall(board)
+            blocks += _overall(board.overall)
         blocks.append(points(render.notes(board)))
     if not blocks:
         blocks.append(absent("This sweep has no task."))
@@ -121,25 +123,19 @@ def _scores(section: TaskSection) -> Figure:
     )
 
 
-def _overall(board: Leaderboard) -> list[Block]:
-    tasks = list(board.overall[0].ranks)
+def _overall(found: Aggregate) -> list[Block]:
+    titles, cells = render.overall_cells(found)
     return [
-        Heading(text=f"{board.kind}: mean rank over tasks, methods complete on all of them"),
+        Heading(text=render.OVERALL),
         Table(
-            columns=(
-                Column(title="method"),
-                Column(title="mean rank", align="right"),
-                *(Column(title=task, align="right") for task in tasks),
+            columns=tuple(
+                Column(title=title.replace("-\n", "").replace("\n", " "), align="right" if place else "left")
+                for place, title in enumerate(titles)
             ),
             lines=tuple(
-                Line(
-                    cells=(
-                        Cell(text=line.method),
-                        Cell(text=f"{line.mean_rank:.2f}"),
-                        *(linked(f"{line.ranks[task]:g}", task, line.method) for task in tasks),
-                    )
-                )
-                for line in board.overall
+                Line(cells=(Cell(text=line[0]), *(linked(text, found.tasks[0], line[0]) for text in line[1:])))
+                for line in cells
             ),
         ),
+        points(order_sentences(found)),
     ]

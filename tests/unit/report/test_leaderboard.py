@@ -5,6 +5,7 @@ from report_rows import RECIPE, design, forest, pretraining, row, scored, three,
 
 from chembench.errors import DataError
 from chembench.report.board import TaskFacts
+from chembench.report.columns import records
 from chembench.report.leaderboard import design_from_state, leaderboards
 from chembench.report.lines import recipe_text
 from chembench.report.rows import rows_from_state
@@ -230,20 +231,31 @@ def two_tasks(first, second):
 
 def test_the_mean_rank_is_over_methods_that_are_complete_on_every_task():
     board = two_tasks({"a": 1.0, "b": 2.0, "c": 0.5}, {"a": 5.0, "b": 4.0})
-    assert [(line.method, line.mean_rank, line.ranks) for line in board.overall] == [
-        ("a", 1.5, {"delaney": 1.0, "lipo": 2.0}),
-        ("b", 1.5, {"delaney": 2.0, "lipo": 1.0}),
+    assert [(line.method, line.mean_rank, line.win_rate) for line in board.overall.standings] == [
+        ("a", 1.5, 0.5),
+        ("b", 1.5, 0.5),
     ]
     assert [line.method for line in board.sections[1].incomplete] == ["c"]
 
 
 def test_equal_scores_share_the_mean_of_their_ranks():
     board = two_tasks({"a": 1.0, "b": 1.0, "c": 2.0}, {"a": 1.0, "b": 2.0, "c": 3.0})
-    assert {line.method: line.ranks["delaney"] for line in board.overall} == {"a": 1.5, "b": 1.5, "c": 3.0}
+    assert {line.method: line.mean_rank for line in board.overall.standings} == {"a": 1.25, "b": 1.75, "c": 3.0}
+
+
+def test_an_order_over_tasks_needs_two_methods_that_are_complete_on_all():
+    assert two_tasks({"a": 1.0, "b": 2.0}, {"c": 1.0}).overall is None
+
+
+def test_the_columns_of_a_line_repeat_its_standing_over_all_tasks():
+    board = two_tasks({"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 2.0})
+    told = {(r["task"], r["method"]): (r["mean_rank"], r["win_rate"], r["improvability"]) for r in records(board)}
+    assert told["lipo", "a"] == told["delaney", "a"] == (1.0, 1.0, 0.0)
+    assert told["lipo", "b"] == (2.0, 0.0, 0.5)
 
 
 def test_one_task_has_no_overall_part():
-    assert leaderboards(three("a", [1.0, 2.0, 3.0]), design())["regression"].overall == ()
+    assert leaderboards(three("a", [1.0, 2.0, 3.0]), design())["regression"].overall is None
 
 
 def test_the_design_is_read_from_the_header():

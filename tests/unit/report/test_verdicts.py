@@ -5,7 +5,8 @@ from report_rows import design, forest, scored, three
 
 from chembench.report.board import TaskFacts
 from chembench.report.leaderboard import leaderboards
-from chembench.report.verdicts import against, cost_sentences, pareto, sentences
+from chembench.report.verdicts import against, cost_sentences, order_sentences, pareto, sentences
+from chembench.statistics.aggregate import aggregate
 
 BART = {"method": "bart-w64x2-1000", "architecture": "bart", "pretrain_uid": "p1"}
 LLAMA = {"method": "llama-w64x2-1000", "architecture": "llama", "pretrain_uid": "p2"}
@@ -126,3 +127,16 @@ def test_the_order_of_classification_is_turned():
     found = section(rows, tasks={"delaney": TaskFacts(kind="classification")})
     assert {e.method: e.rank for e in found.entries} == {BART["method"]: 1, "forest_ecfp4": 2, ROBERTA: 3}
     assert found.comparison.region == 0.01
+
+
+def test_an_order_over_tasks_says_whether_it_hangs_on_how_it_is_reckoned():
+    same = aggregate({t: {"a": 1.0, "b": 2.0} for t in ("x", "y", "z")}, dict.fromkeys("xyz", "lower"))
+    assert order_sentences(same) == [
+        "first by mean rank: a",
+        "whichever of mean rank, win rate, improvability and TES is taken, the same stands first",
+        "3 tasks carry the order: drawn again, they agree with it by Kendall's tau of 1.00",
+    ]
+    torn = {"x": {"a": 1.0, "b": 1.1}, "y": {"a": 1.0, "b": 1.1}, "z": {"a": 9.0, "b": 1.0}}
+    said = order_sentences(aggregate(torn, dict.fromkeys("xyz", "lower")))
+    assert said[0] == "first by mean rank: a"
+    assert said[1].startswith("the way to reckon it decides who is first: by improvability b; by tes b")
