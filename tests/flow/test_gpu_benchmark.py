@@ -28,3 +28,4 @@ def test_the_table_comes_without_rdkit_or_a_gpu():
     assert [row[1] for row in cells] == ["chembench", "Trainer, bf16, padded to 128", "Trainer, bf16, dynamic padding"]
     assert all(int(row[2].replace(",", "")) > 0 and row[3].endswith("%") for row in cells)
     assert cells[0][4] == "1.00" and "TFLOP/s" in done.stdout
+    assert "3 fine-tunings of roberta 32 x 1" in done.stdout and "times as fast; losses" in done.stdout
