@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from chembench.report.board import FOREST, Entry, TaskSection
 from chembench.report.columns import decimals_for, hours
@@ -31,8 +31,8 @@ def answer(source: Source) -> Section:
     blocks: list[Block] = [paragraph(_question(source)), paragraph(_design(source))]
     if not source.state.finished:
         blocks.append(absent(_unfinished(source)))
-    if headline := _headline(source):
-        blocks.append(verdicts([headline], {}))
+    if headlines := [line for line in (_best_shown(source), _headline(source)) if line]:
+        blocks.append(verdicts(headlines, {}))
     for section in source.sections:
         blocks.append(Heading(text=f"{section.task} ({metric_title(section)}, {section.better} is better)"))
         blocks += of_task(section)
@@ -54,7 +54,7 @@ def _design(source: Source) -> str:
     confirm, cells = header.get("confirm", {}), header.get("cells", ())
     trials = header.get("search_trials")
     parts = [
-        counted(len(cells), "cell") + ", from-scratch controls included" if cells else "cells chosen by the sampler",
+        _cells([str(cell) for cell in cells]) if cells else "cells chosen by the sampler",
         listed(header.get("baselines", ())) or "no baseline",
         f"{counted(trials, 'search trial')} for each study" if trials is not None else "recorded runs",
     ]
@@ -62,6 +62,11 @@ def _design(source: Source) -> str:
     replicates = " x ".join(counted(confirm[name], word) for name, word in axes if name in confirm)
     outer = f" x {counted(confirm['outer'], 'outer test set')}" if confirm.get("outer", 1) not in (1, None) else ""
     return f"Compared: {'; '.join(parts)}. Each choice is confirmed on {replicates}{outer}, the same for every cell."
+
+
+def _cells(names: Sequence[str]) -> str:
+    controls = sum(name.partition("+")[0].endswith("-scratch") for name in names)
+    return counted(len(names), "cell") + (f", {controls} of them from scratch" if controls else "")
 
 
 def _unfinished(source: Source) -> str:
@@ -73,6 +78,21 @@ def _unfinished(source: Source) -> str:
     )
 
 
+def _best_shown(source: Source) -> str:
+    """On how many tasks a single best method is shown."""
+    tested = [s for s in source.sections if s.comparison and s.comparison.p_best and len(s.comparison.methods) > 1]
+    if not tested:
+        return ""
+    alone = [s for s in tested if s.comparison is not None and len(s.comparison.tie_group) == 1]
+    if not alone:
+        where = "on the task" if len(tested) == 1 else f"on any of {len(tested)} tasks"
+        return f"No single best method is shown {where}."
+    told = [f"{s.task} ({s.comparison.methods[0]})" for s in alone if s.comparison is not None]
+    rest = len(tested) - len(alone)
+    end = f"; on the other {counted(rest, 'task')} none" if rest else ""
+    return f"A single best method is shown on {listed(told)}{end}."
+
+
 def _headline(source: Source) -> str:
     """What holds over all tasks, of the models against the forest."""
     judged = [section for section in source.sections if any(True for _ in _against(section, FOREST))]
@@ -80,7 +100,8 @@ def _headline(source: Source) -> str:
         return ""
     better = [s.task for s in judged if any(verdict == "better" for _, verdict in _against(s, FOREST))]
     if not better:
-        return f"No recipe is shown to be better than {FOREST}, on any of {counted(len(judged), 'task')}."
+        where = "" if len(judged) == 1 else f", on any of {len(judged)} tasks"
+        return f"No recipe is shown to be better than {FOREST}{where}."
     rest = len(judged) - len(better)
     end = f", and none on the other {counted(rest, 'task')}" if rest else ""
     return f"At least one recipe is shown to be better than {FOREST} on {listed(better)}{end}."
@@ -133,6 +154,8 @@ def _best(section: TaskSection, comparison: Comparison) -> str:
     best, ties = comparison.methods[0], comparison.tie_group
     if len(ties) == 1:
         return f"{best} is shown to be better than each of the other {len(comparison.methods) - 1} methods."
+    if len(ties) == len(comparison.methods):
+        return f"No best method is shown: none of {len(ties)} is told apart from the best mean, that of {best}."
     others = listed([method for method in ties if method != best])
     verb = "is" if len(ties) == 2 else "are"
     return (
@@ -184,7 +207,9 @@ def _separation(comparison: Comparison) -> str:
     first, second = comparison.methods[:2]
     more = comparison.needed.get(second)
     if more is None:
-        return f"Rows 1 and 2, {first} and {second}: no number of further replicates of this design separates them."
+        return (
+            f"Rows 1 and 2, {first} and {second}: no number of further replicates was found to separate them."
+        )
     axis = comparison.needed_axis.get(second, "replicate")
     return f"To separate rows 1 and 2, {first} and {second}, buy {counted(more, f'more {axis}')} of each (80 % power)."
 

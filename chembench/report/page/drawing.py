@@ -45,7 +45,9 @@ SETTINGS: dict[str, Any] = {
     "figure.dpi": 100,
     "savefig.facecolor": "white",
 }
-PNG_DPI = 144
+PNG_DPI = 130
+FONTS = "font-family: 'DejaVu Sans', sans-serif"
+"""As matplotlib writes it at each text."""
 
 _DRAW: dict[str, Callable[[Any], Canvas]] = {
     "lines": drawing_lines.lines,
@@ -68,7 +70,7 @@ class Drawn:
 def draw(figure: Figure) -> Drawn:
     """Draw a figure."""
     if isinstance(figure.plot, MoleculesPlot):
-        return Drawn(_inline(figure.name, molecules.svg(figure.plot)), molecules.png(figure.plot))
+        return Drawn(_inline(figure.name, molecules.svg(figure.plot)), _smaller(molecules.png(figure.plot)))
     from matplotlib import rc_context, rcdefaults
 
     with rc_context():
@@ -79,15 +81,30 @@ def draw(figure: Figure) -> Drawn:
             canvas.savefig(vector, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
             canvas.set_layout_engine("none")  # it is laid out now
             canvas.savefig(pixels, format="png", dpi=PNG_DPI, metadata={"Software": None})
-    return Drawn(_inline(figure.name, vector.getvalue()), pixels.getvalue())
+    return Drawn(_inline(figure.name, vector.getvalue()), _smaller(pixels.getvalue()))
 
 
 def _inline(name: str, text: str) -> str:
-    """The ``svg`` element alone, as many of which can stand in one page: no id of one is an id of another."""
+    """The ``svg`` element alone, as many of which can stand in one page: no id of one is an id of another.
+
+    What every text and group repeats - fonts, turns by nothing, names that nothing refers to - is said once or not.
+    """
     text = text[text.index("<svg") :]
-    text = text.replace(' target="_blank"', "")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"', text)
+    text = re.sub(r' target="_blank"| transform="rotate\(-?0 [^"]*\)"', "", text)
+    if FONTS in text:
+        text = text.replace(f" {FONTS};", "").replace("<svg ", f'<svg style="{FONTS}" ', 1)
+    used = {found[0] or found[1] for found in re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', text)}
+    text = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", text)
     text = re.sub(r"url\(#([^)]+)\)", lambda found: f"url(#{name}-{found[1]})", text)
-    text = re.sub(r'(xlink:href|href)="#(?!line-|run-)([^"]+)"', lambda found: f'{found[1]}="#{name}-{found[2]}"', text)
-    return re.sub(r"\n\s*\n+", "\n", text).strip() + "\n"
+    text = re.sub(r'href="#(?!line-|run-)([^"]+)"', lambda found: f'href="#{name}-{found[1]}"', text)
+    return re.sub(r"\n\s*", "\n", text).strip() + "\n"
+
+
+def _smaller(png: bytes) -> bytes:
+    """The same picture in a palette of 64 colours, a third of the size."""
+    from PIL import Image
+
+    picture, written = Image.open(io.BytesIO(png)).convert("RGB"), io.BytesIO()
+    picture.quantize(64, dither=Image.Dither.NONE).save(written, format="png", optimize=True)
+    return written.getvalue()

@@ -150,6 +150,8 @@ def metric_title(section: TaskSection) -> str:
     """``RMSE in log mol/L``, ``ROC-AUC``."""
     if section.kind == "classification":
         return "ROC-AUC"
+    if section.unit == "normalised":
+        return "normalised RMSE"
     return f"RMSE in {section.unit}" if section.unit else "RMSE"
 
 

@@ -9,7 +9,7 @@ from chembench.report.board import TaskSection
 from chembench.report.page.blocks import Block, Figure, Heading, Section, absent, paragraph, points
 from chembench.report.page.boards import board_table, incomplete_table
 from chembench.report.page.plots import LinesPlot, Panel, Series
-from chembench.report.page.source import Source, architectures, file_part, thinned
+from chembench.report.page.source import Source, architectures, file_part, metric_title, thinned
 from chembench.report.rows import ResultRow
 from chembench.statistics.estimates import mean
 
@@ -141,7 +141,7 @@ def _learning_figure(source: Source, section: TaskSection) -> Figure | None:
             panels.append(Panel(title=architecture, series=tuple(series)))
     if not panels:
         return None
-    name = "RMSE" + (f" in {section.unit}" if section.unit else "") if section.kind == "regression" else "ROC-AUC"
+    name = metric_title(section)
     return Figure(
         name=f"learning-{file_part(section.task)}",
         caption=f"Validation {name} after each epoch of fine-tuning on {section.task}: mean over the confirm runs of "
