@@ -4,7 +4,7 @@ Needs torch, transformers with accelerate, numpy, pydantic and this package; no 
 are made up: random tokens with the lengths of real SMILES, random labels. The first steps of a run are not counted.
 The share is that of the operations which the real tokens need, as `chembench.models.sizes.flops_per_token` counts them,
 in the rate of a large bf16 matrix product that is measured here. RoBERTa and LLaMA leave out of their last layer what
-no pooled token reads, so that chembench carries out fewer than are counted: at 13M about seven eighths. A last line tells
+no pooled token reads, so that chembench carries out fewer than are counted: at 13M about seven eighths. Last lines tell
 what small fine-tunings cost together (`joint.py`). Axes: N molecules, K labels.
 """
 

@@ -133,8 +133,9 @@ def compared(spec: ModelSpec, effort: Effort, device: torch.device, clock: Calla
     apart = float(((joint_K - own_K).abs() / own_K.abs()).max())
     if not apart <= TOLERANCE:
         sys.exit(f"losses after {effort.steps} equal steps must agree to {TOLERANCE:g}, they are {apart:.1e} apart")
-    name = f"{spec.architecture} {spec.hidden} x {spec.layers}"
     return (
-        f"{effort.models} fine-tunings of {name}, {effort.batch_size} molecules in a step of each: {alone * 1e3:.1f} ms one after the other, {joint * 1e3:.1f} ms together, "
+        f"{effort.models} fine-tunings of {spec.architecture} {spec.hidden} x {spec.layers}, "
+        f"{effort.batch_size} molecules in a step of each: "
+        f"{alone * 1e3:.1f} ms one after the other, {joint * 1e3:.1f} ms together, "
         f"{alone / joint:.2f} times as fast; losses {apart:.0e} apart after {effort.steps} steps."
     )
