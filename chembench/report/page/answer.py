@@ -207,9 +207,7 @@ def _separation(comparison: Comparison) -> str:
     first, second = comparison.methods[:2]
     more = comparison.needed.get(second)
     if more is None:
-        return (
-            f"Rows 1 and 2, {first} and {second}: no number of further replicates was found to separate them."
-        )
+        return f"Rows 1 and 2, {first} and {second}: no number of further replicates was found to separate them."
     axis = comparison.needed_axis.get(second, "replicate")
     return f"To separate rows 1 and 2, {first} and {second}, buy {counted(more, f'more {axis}')} of each (80 % power)."
 
