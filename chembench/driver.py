@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from chembench.data.audit import read_audit
 from chembench.errors import ConfigError, DiskFullError, InterruptedSweepError, RunError, StorageError
 from chembench.header import (
     Places,
@@ -289,7 +290,7 @@ def write_boards(paths: SweepPaths) -> None:
     """Boards and rows of the sweep as files, in its folder and under ``reports/``, with what made them."""
     from chembench.report import render
 
-    boards = render.boards_from_state(read_state(paths))
+    boards = render.boards_from_state(read_state(paths), read_audit(paths))
     render.write_boards(boards, paths.leaderboards)
     render.write_boards(boards, paths.reports)
     for file in (paths.space, paths.environment):

@@ -86,7 +86,9 @@ class Sweep:
 
     def leaderboards(self) -> dict[str, Leaderboard]:
         """Task type -> board."""
-        return self._boards()[0]
+        from chembench.report.board import Leaderboard
+
+        return {board.name: board for board in self.boards() if isinstance(board, Leaderboard)}
 
     def report(self, output: Path | None = None) -> list[Path]:
         """Write ``report.html``, ``report.md`` and figures into ``output``; of a running sweep what there is."""
@@ -104,18 +106,10 @@ class Sweep:
 
     def boards(self) -> list[Leaderboard | PretrainBoard]:
         """The leaderboards and the pre-training board, of one reading of the ledger."""
-        leaderboards, pretrained = self._boards()
-        return [*leaderboards.values(), pretrained]
+        from chembench.data.audit import read_audit
+        from chembench.report.render import boards_from_state
 
-    def _boards(self) -> tuple[dict[str, Leaderboard], PretrainBoard]:
-        from chembench.report.leaderboard import design_from_state, leaderboards
-        from chembench.report.pretrain_board import pretrain_board
-        from chembench.report.rows import rows_from_state
-
-        state = self.begun()
-        rows = rows_from_state(state)
-        found = leaderboards(rows, design_from_state(state))
-        return {str(kind): board for kind, board in found.items()}, pretrain_board(rows, self.name, state.space_digest)
+        return list(boards_from_state(self.begun(), read_audit(self.paths)).boards)
 
     @property
     def tracking_uri(self) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from chembench import damage
 from chembench.damage import Finding
+from chembench.data.audit import read_audit
 from chembench.errors import ChembenchError, ConfigError
 from chembench.header import places_of, require_readable, space_of
 from chembench.holdings import Thing, cache_parts, parts_in, size_of
@@ -225,7 +226,7 @@ def _board_findings(paths: SweepPaths, state: SweepState) -> Iterator[Finding]:
 
     with tempfile.TemporaryDirectory() as place:
         try:
-            wanted = render.write_boards(render.boards_from_state(state), Path(place))
+            wanted = render.write_boards(render.boards_from_state(state, read_audit(paths)), Path(place))
         except ChembenchError as error:
             yield Finding("boards", "fail", str(paths.leaderboards), f"they cannot be made: {error}", "not mended")
             return

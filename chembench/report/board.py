@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Literal
 
+from chembench.data.audit import Facts
 from chembench.report.spent import Spent
 from chembench.specs import TaskKind
 from chembench.statistics.aggregate import Aggregate
@@ -86,6 +87,8 @@ class Entry(Value):
     where nothing can."""
     more_of: str = ""
     """What ``more_runs`` counts."""
+    in_corpus: float | None = None
+    """Share of test rows whose molecule its pre-training saw, without a label; none where no audit knows."""
     pareto: bool | None = None
     """Whether no other method is better for the same device-hours; none where they were not measured."""
     badges: tuple[str, ...] = ()
@@ -116,6 +119,8 @@ class TaskSection(Value):
     incomplete: tuple[Incomplete, ...]
     comparison: Comparison | None = None
     """Of the complete methods; none where none is complete."""
+    audit: Facts | None = None
+    """What the sweep's audit found of the task's test; none where there was none."""
 
 
 class Leaderboard(Value):

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chembench.data.audit import Audit
 from chembench.paths import written_whole
+from chembench.report.audited import audit_sentences, audited
 from chembench.report.badges import explained
 from chembench.report.board import Leaderboard, TaskSection
 from chembench.report.columns import MEASURED_COLUMNS, RECORD_COLUMNS, Column, Record, method_of, records, shown
@@ -41,14 +43,19 @@ class Boards:
     rows: tuple[ResultRow, ...]
 
 
-def boards_from_state(state: State) -> Boards:
+def boards_from_state(state: State, audit: Audit | None = None) -> Boards:
     """Rows of a sweep, one leaderboard per task type, the pre-training board last.
+
+    Args:
+        state: the sweep's.
+        audit: of its data, whose facts then stand on the lines.
 
     Raises:
         DataError: if one replicate has two results.
     """
     rows = rows_from_state(state)
-    boards: list[Board] = [*leaderboards(rows, design_from_state(state)).values()]
+    found = leaderboards(rows, design_from_state(state)).values()
+    boards: list[Board] = [audited(board, audit) for board in found]
     return Boards((*boards, pretrain_board(rows, state.name, state.space_digest)), tuple(rows))
 
 
@@ -143,7 +150,7 @@ def _parts(board: Board) -> list[_Part]:
             section.note,
             shown(board, section),
             [line for line in lines if line["task"] == section.task],
-            (*sentences(section), *cost_sentences(section)),
+            (*sentences(section), *cost_sentences(section), *audit_sentences(section.audit)),
         )
         for section in board.sections
     ]

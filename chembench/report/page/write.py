@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from chembench.data.audit import read_audit
 from chembench.paths import SweepPaths, written_whole
 from chembench.report.page.drawing import Drawn, draw
 from chembench.report.page.gather import gather
@@ -24,7 +25,7 @@ def report_sweep(state: SweepState, paths: SweepPaths, output: Path | None = Non
         DataError: if one replicate has two results.
     """
     folders = (paths.root, paths.reports) if output is None else (output,)
-    return write_report(state, paths, boards_from_state(state), folders)
+    return write_report(state, paths, boards_from_state(state, read_audit(paths)), folders)
 
 
 def write_report(state: SweepState, paths: SweepPaths, boards: Boards, folders: Iterable[Path]) -> list[Path]:
