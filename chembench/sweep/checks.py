@@ -115,9 +115,12 @@ def _check_threads(draft: _Draft) -> list[Problem]:
     """Items run side by side until the processors that the process may use are taken: more threads would fight."""
     resources, problems = draft.space.resources, []
     kinds = [kind for kind in get_args(Kind) if getattr(resources, kind) is not None]
-    for place, shape in [("resources", resources), *((f"resources.{kind}", resources.shape(kind)) for kind in kinds)]:
-        if shape.threads > max(1.0, shape.cpus) and not draft.is_broken(f"{place}.threads", f"{place}.cpus"):
-            sentence = f"an item may have as many threads as cpus, got {shape.threads} on {shape.cpus:g}; raise cpus"
+    shapes = {f"resources.{kind}": resources.shape(kind) for kind in kinds}
+    wanted = {"resources": (resources.threads, resources.cpus)}
+    wanted |= {place: (shape.threads, shape.cpus) for place, shape in shapes.items()}
+    for place, (threads, cpus) in wanted.items():
+        if threads > max(1.0, cpus) and not draft.is_broken(f"{place}.threads", f"{place}.cpus"):
+            sentence = f"an item may have as many threads as cpus, got {threads} on {cpus:g}; raise cpus"
             problems.append((f"{place}.threads", sentence))
     return problems
 
