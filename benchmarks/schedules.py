@@ -1,9 +1,10 @@
 """Cosine and warm-up/stable/decay at three scales: validation loss, molecule passes and CPU time of both.
 
-Each schedule is tried at three learning rates with one seed; the best rate of each, by the mean loss over its scales,
-is then trained with two more seeds. A cosine is one pre-training a scale; warm-up/stable/decay is one trunk from which
-each scale branches off. Every pre-training is named by what it is and kept in ``--cache-dir``: started again, or
-several times at once, the script goes on with what is missing; ``--write`` then writes ``reports/schedules.md``.
+Each schedule is tried at three learning rates with one seed. The best rate of each, by the mean loss over its scales,
+is then trained with two more seeds, and so is the cosine of each scale at the best rate of its own. A cosine is one
+pre-training a scale; warm-up/stable/decay is one trunk from which each scale branches off. Every pre-training is named
+by what it is and kept in ``--cache-dir``: started again, or several times at once, the script goes on with what is
+missing; ``--write`` then writes ``reports/schedules.md``.
 """
 
 from __future__ import annotations
@@ -158,6 +159,18 @@ def best_rate(world: World, schedule: Name) -> float:
     return min(RATES, key=lambda rate: statistics.mean(losses(world, schedule, rate, SEEDS[0])))
 
 
+def own_rates(world: World) -> list[float]:
+    """The best rate of the cosine of each scale by itself, by the first seed."""
+    found = {rate: losses(world, "cosine", rate, SEEDS[0]) for rate in RATES}
+    return [min(RATES, key=lambda rate: found[rate][place]) for place in range(len(SCALES))]
+
+
+def own_losses(world: World, seed: int) -> list[float]:
+    """Of the cosine of each scale at the best rate of its own."""
+    specs = [world.chain("cosine", rate, seed)[place] for place, rate in enumerate(own_rates(world))]
+    return [world.result(spec)["loss"] for spec in specs]
+
+
 def interval(values: Sequence[float]) -> str:
     """Mean and 95 % interval over three seeds."""
     half = STUDENT_2 * statistics.stdev(values) / len(values) ** 0.5
@@ -181,13 +194,12 @@ def rates_table(world: World) -> str:
     return table(["schedule", "rate", *(f"{scale:,}" for scale in SCALES)], rows)
 
 
-def seeds_table(world: World, best: dict[Name, float]) -> str:
-    found = {name: [losses(world, name, best[name], seed) for seed in SEEDS] for name in SCHEDULES}
+def seeds_table(cosines: Sequence[Sequence[float]], trunks: Sequence[Sequence[float]]) -> str:
+    """The comparison, scale by scale, of losses by seed and scale."""
     rows = []
-    for place, scale in enumerate(SCALES):
-        own = {name: [found[name][seed][place] for seed in SEEDS] for name in SCHEDULES}
-        paired = [wsd - cosine for wsd, cosine in zip(own["wsd"], own["cosine"], strict=True)]
-        shown = [", ".join(f"{loss:.4f}" for loss in own[name]) for name in SCHEDULES]
+    for scale, cosine, wsd in zip(SCALES, zip(*cosines, strict=True), zip(*trunks, strict=True), strict=True):
+        paired = [one - other for one, other in zip(wsd, cosine, strict=True)]
+        shown = [", ".join(f"{loss:.4f}" for loss in own) for own in (cosine, wsd)]
         rows.append([f"{scale:,}", *shown, interval(paired), verdict(paired)])
     return table(["molecules", "cosine, by seed", "wsd, by seed", "wsd - cosine, 95 %", "reading"], rows)
 
@@ -211,7 +223,11 @@ def report(world: World, command: str) -> str:
     steps, *_, longest = (total_steps(spec) for spec in world.chain("cosine", RATES[0], SEEDS[0]))
     for name in SCHEDULES:
         world.require_same(world.chain(name, best[name], SEEDS[0])[0])
+    cosines, trunks = ([losses(world, name, best[name], seed) for seed in SEEDS] for name in SCHEDULES)
+    own = ", ".join(f"{rate:g} for {scale:,}" for rate, scale in zip(own_rates(world), SCALES, strict=True))
     edges = [f"{name} {best[name]:g}" for name in SCHEDULES if best[name] in (RATES[0], RATES[-1])]
+    chosen = zip(own_rates(world), SCALES, strict=True)
+    edges += [f"cosine {rate:g} for {scale:,}" for rate, scale in chosen if rate in (RATES[0], RATES[-1])]
     at_edge = f" At the edge of the rates that were tried: {', '.join(edges)}." if edges else ""
     return f"""# Cosine and warm-up/stable/decay
 
@@ -231,7 +247,12 @@ Best mean over the scales: cosine {best["cosine"]:g}, wsd {best["wsd"]:g}.{at_ed
 
 ## The best rate of each, three seeds
 
-{seeds_table(world, best)}
+{seeds_table(cosines, trunks)}
+## Each cosine at the best rate of its own scale, three seeds
+
+Cosines are separate trainings, so each scale may have a rate of its own: {own}. A trunk has one, {best["wsd"]:g}.
+
+{seeds_table([own_losses(world, seed) for seed in SEEDS], trunks)}
 ## What it cost
 
 {cost_table(world, best)}
@@ -241,8 +262,8 @@ Best mean over the scales: cosine {best["cosine"]:g}, wsd {best["wsd"]:g}.{at_ed
   scale, a trunk permutes within blocks). The interval is Student's with 2 degrees of freedom, for each scale by itself:
   three intervals are not corrected for being three, and the scales of one seed share a trunk, so they are not
   independent of each other.
-- The first seed chose the rate and is among the three: the mean of the better schedule is slightly flattered, on both
-  sides alike. Three rates a factor of two apart say little about the optimum of either.
+- The first seed chose the rates and is among the three, which flatters whichever had more to choose from: the cosines
+  with a rate for each scale most. Three rates a factor of two apart say little about the optimum of either.
 - `not separated` is no proof of equality: the interval says how large a difference may still be.
 - This is one small model, one corpus, one pass and runs of {steps:,} to {longest:,} steps. Nothing
   here says how the two compare at tens of millions of molecules.
@@ -260,6 +281,8 @@ def main(file: Path, cache_dir: Path, write: bool) -> None:
     world = World.prepare(file, CachePaths(cache_dir))
     carry_out(world, [job for rate in RATES for name in SCHEDULES for job in world.jobs(name, rate, SEEDS[0])])
     best = {name: best_rate(world, name) for name in SCHEDULES}
+    own = list(enumerate(own_rates(world)))
+    carry_out(world, [(world.chain("cosine", rate, seed)[place],) for seed in SEEDS for place, rate in reversed(own)])
     carry_out(world, [job for seed in SEEDS for name in SCHEDULES for job in world.jobs(name, best[name], seed)])
     text = report(world, f"python benchmarks/schedules.py --file {file.name} --cache-dir CACHE --write")
     click.echo(text)
