@@ -60,7 +60,8 @@ def _design(source: Source) -> str:
     ]
     axes = [("pretrain_seeds", "pre-training seed"), ("splits", "split"), ("head_seeds", "head seed")]
     replicates = " x ".join(counted(confirm[name], word) for name, word in axes if name in confirm)
-    outer = f" x {counted(confirm['outer'], 'outer test set')}" if confirm.get("outer", 1) not in (1, None) else ""
+    folds = confirm.get("outer_folds", 0) * confirm.get("outer_repeats", 1)
+    outer = f" x {counted(folds, 'outer test set')}" if folds else ""
     return f"Compared: {'; '.join(parts)}. Each choice is confirmed on {replicates}{outer}, the same for every cell."
 
 

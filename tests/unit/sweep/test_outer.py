@@ -291,6 +291,15 @@ def test_the_table_of_rows_tells_the_fold(tmp_path):
     assert {line[column] for line in lines} == {"", "1", "2", "3"}
 
 
+def test_a_report_counts_the_folds(tmp_path):
+    from types import SimpleNamespace
+
+    from chembench.report.page.answer import _design
+
+    state, _ = swept(folds(confirm__outer_repeats=2), tmp_path)
+    assert "2 head seeds x 6 outer test sets, the same for every cell" in _design(SimpleNamespace(state=state))
+
+
 def test_a_status_tells_the_folds(tmp_path):
     state, _ = swept(NESTED, tmp_path)
     assert status_of(state).outer == "3 outer folds x 1 by scaffold, each searched in its training part alone"
