@@ -21,8 +21,6 @@ from chembench.report.page.blocks import (
 )
 from chembench.report.page.plots import Bar, IntervalsPlot
 from chembench.report.page.source import Source, file_part, line_anchor, linked, metric_title
-from chembench.report.verdicts import order_sentences
-from chembench.statistics.aggregate import Aggregate
 
 IMPORTANT = 5
 """Columns up to this importance stand on the board, the others in a table of their own."""
@@ -34,8 +32,6 @@ def boards(source: Source) -> Section:
     for board in source.leaderboards:
         for section in board.sections:
             blocks += _task(board, section)
-        if board.overall:
-            blocks += _overall(board.overall)
         blocks.append(points(render.notes(board)))
     if not blocks:
         blocks.append(absent("This sweep has no task."))
@@ -121,21 +117,3 @@ def _scores(section: TaskSection) -> Figure:
             key=("pre-trained", "baseline", "from scratch"),
         ),
     )
-
-
-def _overall(found: Aggregate) -> list[Block]:
-    titles, cells = render.overall_cells(found)
-    return [
-        Heading(text=render.OVERALL),
-        Table(
-            columns=tuple(
-                Column(title=title.replace("-\n", "").replace("\n", " "), align="right" if place else "left")
-                for place, title in enumerate(titles)
-            ),
-            lines=tuple(
-                Line(cells=(Cell(text=line[0]), *(linked(text, found.tasks[0], line[0]) for text in line[1:])))
-                for line in cells
-            ),
-        ),
-        points(order_sentences(found)),
-    ]

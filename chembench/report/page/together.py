@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from chembench.errors import DataError
 from chembench.report.board import Leaderboard
-from chembench.report.page.answer import listed
-from chembench.report.page.blocks import Block, Cell, Figure, Heading, Section, absent, paragraph, table
+from chembench.report.page.blocks import Block, Figure, Heading, Section, absent, points, table
 from chembench.report.page.plots import Bar, IntervalsPlot, MatrixPlot
-from chembench.report.page.source import Source, counted
-from chembench.statistics.aggregate import Aggregate, aggregate
+from chembench.report.page.source import Source, counted, linked
+from chembench.report.render import overall_cells
+from chembench.report.verdicts import order_sentences
+from chembench.statistics.aggregate import Aggregate
 
 _WORDS = {"mean_rank": "mean rank", "win_rate": "win rate", "improvability": "improvability", "tes": "TES"}
 
@@ -27,33 +27,18 @@ def together(source: Source) -> Section:
 def _of_board(board: Leaderboard) -> list[Block]:
     if len(board.sections) < 2:
         return [absent(f"One {board.kind} task alone: its board is the order.")]
-    means = {section.task: {e.method: e.score.mean for e in section.entries} for section in board.sections}
-    shared = set.intersection(*(set(own) for own in means.values()))
-    if len(shared) < 2:
+    if board.overall is None:
         return [absent("Fewer than two methods are complete on all these tasks.")]
-    scores = {task: {method: own[method] for method in sorted(shared)} for task, own in means.items()}
-    try:
-        found = aggregate(scores, {section.task: section.better for section in board.sections})
-    except DataError as error:
-        return [absent(f"No order over tasks: {error}.")]
+    found = board.overall
+    agreement = ", ".join(f"{value:.2f} with {_WORDS[name]}" for name, value in found.agreement.items())
+    chosen = f"the order is that of the {_WORDS[found.chosen]}, chosen before any result; Kendall's tau is {agreement}"
+    drawn = f"in {found.first_changes:.0%} of draws of tasks the ways to reckon do not agree on who is first"
     return [
-        paragraph(_sensitivity(found)),
         _ranks(found, board),
         _standings(found),
+        points([chosen, *order_sentences(found), drawn]),
         _wins(found, board),
     ]
-
-
-def _sensitivity(found: Aggregate) -> str:
-    chosen = _WORDS[found.chosen]
-    firsts = "; ".join(f"{_WORDS[name]}: {listed(methods)}" for name, methods in found.firsts.items())
-    agreement = ", ".join(f"{value:.2f} with {_WORDS[name]}" for name, value in found.agreement.items())
-    return (
-        f"The order is that of the {chosen}, chosen before any result. First by {firsts}. Agreement of orders "
-        f"(Kendall): {agreement}. Had other tasks like these been drawn, the first method would hang "
-        f"on the way to count in {found.first_changes:.0%} of draws; the order agrees with that of such draws by "
-        f"{found.rank_stability:.2f}."
-    )
 
 
 def _ranks(found: Aggregate, board: Leaderboard) -> Figure:
@@ -72,20 +57,11 @@ def _ranks(found: Aggregate, board: Leaderboard) -> Figure:
 
 
 def _standings(found: Aggregate) -> Block:
-    lines: list[tuple[str | Cell, ...]] = [
-        (
-            line.method,
-            f"{line.mean_rank:.2f}",
-            f"{line.rank_low:.2f} to {line.rank_high:.2f}",
-            f"{line.p_first:.2f}",
-            f"{line.win_rate:.2f}",
-            f"{line.improvability:.1%}",
-            f"{line.tes:.3f}",
-        )
-        for line in found.standings
-    ]
-    titles = ("method", "mean rank", "95 % interval", "P(first)", "win rate", "improvability", "TES")
-    return table(titles, lines, right=(1, 2, 3, 4, 5, 6))
+    """As the boards show it; a number links to the method's runs on the first of the tasks."""
+    titles, cells = overall_cells(found)
+    lines = [tuple(linked(text, found.tasks[0], line[0]) for text in line) for line in cells]
+    plain = tuple(title.replace("-\n", "").replace("\n", " ") for title in titles)
+    return table(plain, lines, right=tuple(range(1, len(titles))))
 
 
 def _wins(found: Aggregate, board: Leaderboard) -> Figure:

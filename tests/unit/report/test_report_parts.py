@@ -151,3 +151,18 @@ def test_win_rates_count_pairs_of_runs_on_the_same_split():
     assert win_rate([({"a": one, "b": other}, "test_rmse", False)], "a", "b") == 0.5
     assert win_rate([({"a": one[:1], "b": other[:1]}, "test_rmse", False)], "a", "b") == 0.0
     assert win_rate([({"a": one, "b": other[1:]}, "test_rmse", True)], "a", "b") is None
+
+
+def test_a_png_keeps_the_colours_that_tell_series_apart():
+    import io
+
+    from PIL import Image
+
+    from chembench.report.page.looks import COLOURS
+
+    bars = tuple(Bar(label=mark, value=1.0, mark=mark) for mark in ("plain", "strong"))
+    drawn = draw(Figure(name="f", caption="", plot=IntervalsPlot(bars=bars, x_label="x")))
+    found = [pixel for _, pixel in Image.open(io.BytesIO(drawn.png)).convert("RGB").getcolors(100_000)]
+    for colour in COLOURS[:2]:
+        wanted = tuple(int(colour[place : place + 2], 16) for place in (1, 3, 5))
+        assert min(max(abs(a - b) for a, b in zip(pixel, wanted, strict=True)) for pixel in found) <= 8

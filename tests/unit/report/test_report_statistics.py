@@ -73,7 +73,7 @@ def test_the_mixed_model_names_what_each_level_is_held_against():
 
 def test_several_tasks_have_one_order_and_what_hangs_on_the_choice(sections):
     said = texts(sections["together"])
-    assert "The order is that of the mean rank, chosen before any result." in said
+    assert "the order is that of the mean rank, chosen before any result; Kendall's tau is " in said
     assert "One classification task alone" in said
     names = [block.name for block in sections["together"].blocks if isinstance(block, Figure)]
     assert names == ["ranks-regression", "wins-regression"]
