@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from chembench.data.shards import Shards
-from chembench.models.base import PretrainingModel, build_pretraining_model
+from chembench.models.base import Backbone, PretrainingModel, build_pretraining_model
 from chembench.specs import Precision, PretrainSpec
 from chembench.training.hardware import DeviceName
 from chembench.training.schedule import rate_factor, total_steps
@@ -51,6 +52,13 @@ class Trained:
     losses: list[float]
     """Of each optimiser step."""
     valid_loss: float = float("nan")
+
+
+def plain(model: nn.Module) -> None:
+    """Let the backbone of ``model`` run as Hugging Face's class does, without our quicker way through it."""
+    for module in model.modules():
+        if isinstance(module, Backbone):
+            module.pooled = partial(Backbone.pooled, module)  # type: ignore[method-assign]
 
 
 class WithLoss(nn.Module):
@@ -137,6 +145,7 @@ def train(
         timer: is asked for the seconds.
     """
     model = build_pretraining_model(spec.model, spec.outputs, spec.seed, spec.dropout, spec.attention_dropout)
+    plain(model)
     with_loss, steps = WithLoss(model), total_steps(spec)
     optimiser = torch.optim.AdamW(model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(

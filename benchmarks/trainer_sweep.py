@@ -38,6 +38,7 @@ def dataset(spec: TrialSpec, inputs: Inputs, part: str, mean: float, sd: float) 
 def model_of(spec: TrialSpec, inputs: Inputs, dropout: float) -> Any:
     """The model that chembench fine-tunes, in the form `Trainer` wants it."""
     import torch
+    from hf_trainer import plain
 
     from chembench.models.base import build_pretraining_model, load_tensors
     from chembench.models.heads import full
@@ -56,6 +57,7 @@ def model_of(spec: TrialSpec, inputs: Inputs, dropout: float) -> Any:
     pretrained = build_pretraining_model(trial.model, trial.descriptors, trial.init_seed, dropout)
     checkpoint = read_checkpoint(Path(str(inputs.checkpoint)), str(trial.pretrained))
     load_tensors(pretrained, checkpoint.tensors(checkpoint.weight_files[-1]))
+    plain(pretrained)
     return WithLoss(full(pretrained, trial))
 
 

@@ -6,9 +6,8 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from chembench.chem.tokens import SmilesTokenizer, Tokenizer, load_tokenizer, paper_substitute, require_lossless
 from chembench.config import stable_seed
 from chembench.errors import ConfigError
 from chembench.models.sizes import resolve
@@ -16,6 +15,9 @@ from chembench.specs import Cell, ModelSpec
 from chembench.sweep.parameters import Scalar
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import GRID_AXES, Space
+
+if TYPE_CHECKING:
+    from chembench.chem.tokens import Tokenizer
 
 OF_WSD = ("decay_fraction", "share_trunk")
 """Fields of [pretrain] that say nothing where the schedule of a cell is another one."""
@@ -38,6 +40,9 @@ def vocabulary_of(space: Space) -> tuple[Tokenizer, Vocabulary]:
         ConfigError: if a named file is missing.
         DataError: if the tokenizer is lossy and that is not allowed.
     """
+    # imported here: numpy comes along, which a list of spaces does without
+    from chembench.chem.tokens import SmilesTokenizer, load_tokenizer, paper_substitute, require_lossless
+
     table = space.tokenizer
     if table.file:
         path = Path(space.base) / Path(table.file).expanduser()
