@@ -10,7 +10,7 @@ from chembench.report.spent import Spent
 from chembench.specs import TaskKind
 from chembench.statistics.aggregate import Aggregate
 from chembench.statistics.comparison import Comparison
-from chembench.statistics.estimates import Difference, Estimate, Key, Value
+from chembench.statistics.estimates import OVERLAP, Difference, Estimate, Key, Value
 
 PRIMARY: dict[TaskKind, str] = {"regression": "rmse", "classification": "roc_auc"}
 SECONDARY: dict[TaskKind, tuple[str, ...]] = {
@@ -18,6 +18,8 @@ SECONDARY: dict[TaskKind, tuple[str, ...]] = {
     "classification": ("pr_auc", "mcc"),
 }
 FOREST = "forest_ecfp4"
+VALID_SHARE = 0.1
+"""Of all molecules, inside the training part of an outer fold (see docs/splits.md)."""
 Better = Literal["higher", "lower"]
 BETTER: dict[TaskKind, Better] = {"regression": "lower", "classification": "higher"}
 
@@ -42,8 +44,17 @@ class Design(Value):
     head_seeds: int = 1
     outers: int = 0
     """Outer folds of all repeats; 0: one test set, that of the named split."""
+    outer_folds: int = 0
+    """Folds of one repeat."""
     cells: tuple[str, ...] = ()
     """Names of grid and control cells; empty in an adaptive space, where the sampler chooses."""
+
+    @property
+    def overlap(self) -> float:
+        """Test over training rows of an outer fold, of which a tenth of all molecules validates."""
+        if self.outer_folds < 2:
+            return OVERLAP
+        return 1 / self.outer_folds / (1 - 1 / self.outer_folds - VALID_SHARE)
 
     @property
     def replicates(self) -> set[Key]:

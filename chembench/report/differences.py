@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import ClassVar, Literal, get_args
 
 from chembench.errors import ConfigError, DataError, UnknownNameError
-from chembench.report.board import BETTER, PRIMARY, Design, TaskFacts
+from chembench.report.board import BETTER, PRIMARY, Design
 from chembench.report.leaderboard import key_of, replicates_of
 from chembench.report.rows import ResultRow
 from chembench.report.standing import region_of
@@ -115,7 +115,7 @@ def between_lines(side: Side, first: str, second: str, tasks: Collection[str] = 
     for task in _tasks(side.design, tasks):
         complete = replicates_of(side.rows, side.design, task)
         for one, other in _pairs(complete, first, second):
-            found.append(_contrast(task, side.design.tasks[task], (one, complete[one]), (other, complete[other])))
+            found.append(_contrast(task, side.design, (one, complete[one]), (other, complete[other])))
     if not found:
         known = {row.method for row in side.rows if row.kind in ("confirm", "baseline")}
         for name in (first, second):
@@ -146,7 +146,7 @@ def between_sweeps(one: Side, other: Side, tasks: Collection[str] = ()) -> tuple
         for method in sorted(left.keys() & right.keys()):
             _require_same_rows(task, left[method], right[method])
             names = [f"{method} ({sweep})" for sweep in _called(one.sweep, other.sweep)]
-            contrast = _contrast(task, one.design.tasks[task], (names[0], left[method]), (names[1], right[method]))
+            contrast = _contrast(task, one.design, (names[0], left[method]), (names[1], right[method]))
             found.append(contrast.model_copy(update={"note": _in_common(left[method], right[method])}))
     if not found:
         raise ConfigError(
@@ -215,14 +215,16 @@ def _in_common(one: Iterable[ResultRow], other: Iterable[ResultRow]) -> str:
 
 
 def _contrast(
-    task: str, facts: TaskFacts, one: tuple[str, Sequence[ResultRow]], other: tuple[str, Sequence[ResultRow]]
+    task: str, design: Design, one: tuple[str, Sequence[ResultRow]], other: tuple[str, Sequence[ResultRow]]
 ) -> Contrast:
+    facts = design.tasks[task]
     metric = PRIMARY[facts.kind]
     scores = {name: _scores(rows, metric) for name, rows in (one, other)}
     rows = dict((one, other))
     found = compare(
         scores,
         better=BETTER[facts.kind],
+        overlap=design.overlap,
         region=region_of(row for own in rows.values() for row in own),
         fixed={name for name, own in rows.items() if all(row.deterministic for row in own)},
     )

@@ -58,6 +58,7 @@ def design_from_state(state: State) -> Design:
         space_digest=state.space_digest,
         tasks=tasks,
         cells=tuple(sorted(_cell_name(cell) for cell in cells)),
+        outer_folds=header["confirm"].get("outer_folds", 0),
         outers=header["confirm"].get("outer_folds", 0) * header["confirm"].get("outer_repeats", 1),
         **counts,
     )
@@ -118,6 +119,7 @@ def _section(rows: Sequence[ResultRow], design: Design, task: str) -> TaskSectio
         {name: line.scores for name, line in whole.items()},
         {name: [row for _, row in sorted(line.rows.items())] for name, line in whole.items()},
         BETTER[facts.kind],
+        design.overlap,
     )
     return TaskSection(
         task=task,
@@ -160,7 +162,7 @@ class _Candidate:
     """The replicates of one line: those that have a score, and those that are missing."""
 
     def __init__(self, name: str, group: Sequence[ResultRow], design: Design) -> None:
-        self.name, self.group = name, group
+        self.name, self.group, self.overlap = name, group, design.overlap
         self.is_baseline = any(row.kind == "baseline" for row in group)
         self.rows: dict[Key, ResultRow] = {}
         for row in group:
@@ -214,7 +216,7 @@ def _entry(
         size=first.size,
         molecules=first.molecules,
         parameters=first.parameters,
-        score=estimate_crossed(line.scores),
+        score=estimate_crossed(line.scores, line.overlap),
         expected=len(line.expected),
         varies=what_varies(
             line.rows,
@@ -224,7 +226,7 @@ def _entry(
         scope=scope_of(rows),
         validation=_mean_of(rows, f"valid_{PRIMARY[first.task_kind]}"),
         secondary={name: value for name, value in means.items() if value is not None},
-        vs_forest=difference(line.scores, forest.scores) if compared and forest else None,
+        vs_forest=difference(line.scores, forest.scores, overlap=line.overlap) if compared and forest else None,
         spent=spent_on(first.method, rows, own, pretrainings),
         recipe=first.recipe if len({row.recipe for row in rows}) == 1 else None,
         recipe_text=recipes_text(rows),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from chembench.report.rows import ResultRow
 from chembench.report.verdicts import pareto
-from chembench.statistics.comparison import Comparison, compare
+from chembench.statistics.comparison import OVERLAP, Comparison, compare
 from chembench.statistics.estimates import Key
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def compared(
     scores: Mapping[str, Mapping[Key, float]],
     rows: Mapping[str, Sequence[ResultRow]],
     better: Literal["lower", "higher"],
+    overlap: float = OVERLAP,
 ) -> Comparison | None:
     """All complete methods of a task with one another; none where none is complete.
 
@@ -30,6 +31,7 @@ def compared(
         scores: method -> replicate -> primary test metric.
         rows: method -> the rows behind them.
         better: which way is better.
+        overlap: n_test / n_train of the outer folds, where there are any.
     """
     if not scores:
         return None
@@ -37,6 +39,7 @@ def compared(
         scores,
         better=better,
         region=region_of(row for own in rows.values() for row in own),
+        overlap=overlap,
         fixed={method for method, own in rows.items() if all(row.deterministic for row in own)},
     )
 

@@ -258,6 +258,18 @@ def test_one_task_has_no_overall_part():
     assert leaderboards(three("a", [1.0, 2.0, 3.0]), design())["regression"].overall is None
 
 
+def test_folds_overlap_by_their_test_over_their_training_rows():
+    assert design(outer_folds=5).overlap == pytest.approx(0.2 / 0.7)
+    assert design(outer_folds=2).overlap == pytest.approx(0.5 / 0.4)
+    scores = {f"a{k}": 1.0 + k / 10 for k in range(5)}
+    rows = [scored(uid, score, outer=k + 1) for k, (uid, score) in enumerate(scores.items())]
+    whole = {"head_seeds": 1, "outers": 5, "outer_folds": 5}
+    wide, plain = entry(rows, **whole).score, entry(rows, **whole | {"outer_folds": 500}).score
+    assert (wide.high - wide.mean) / (plain.high - plain.mean) == pytest.approx(
+        ((1 + 5 * 0.2 / 0.7) / (1 + 5 * 0.002 / 0.898)) ** 0.5
+    )
+
+
 def test_the_design_is_read_from_the_header():
     found = design_from_state(whole_state())
     assert (found.pretrain_seeds, found.splits, found.head_seeds) == (1, 1, 3)
