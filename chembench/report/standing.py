@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from chembench.report.rows import ResultRow
 from chembench.report.verdicts import pareto
-from chembench.statistics.comparison import OVERLAP, Comparison, compare
-from chembench.statistics.estimates import Key
+from chembench.statistics.comparison import Comparison, compare
+from chembench.statistics.estimates import OVERLAP, Key
 
 if TYPE_CHECKING:
     from chembench.report.board import Entry
