@@ -168,7 +168,11 @@ def curve_findings(paths: SweepPaths, state: SweepState) -> Iterator[Finding]:
         yield Finding(
             "curves", "warn", str(curves[0]), text, "not mended: the other lines are used; the scores are whole"
         )
-    trained = [run for item, run in ended if item.status == "finished" and item.kind != "pretrain"]
+    trained = [
+        run
+        for item, run in ended
+        if item.status == "finished" and item.kind != "pretrain" and item.spec.recorded is None
+    ]
     hurt = [run.predictions for run in trained if not _are_whole(run)]
     if hurt:
         text = f"{_count(hurt, 'file')} of predictions missing or damaged"

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from chembench.data.audit import read_audit
@@ -24,13 +23,15 @@ from chembench.header import (
 )
 from chembench.keeper import Keeper
 from chembench.paths import SweepPaths, as_written, written_whole
+from chembench.recorded.source import Recording
+from chembench.recordings import inputs_of, needs_none, recording_of, require_same_recording
 from chembench.register import register
 from chembench.registry import RUNNERS
 from chembench.retention import clear_parts
 from chembench.specs import Kind, Outcome
 from chembench.sweep import serial_runner
 from chembench.sweep.auditing import audit_at_start
-from chembench.sweep.inputs import Say, prepare
+from chembench.sweep.inputs import Say
 from chembench.sweep.ledger import Ledger, read_state
 from chembench.sweep.locking import leave_nothing
 from chembench.sweep.plan import make_plan
@@ -66,6 +67,8 @@ class Drive:
     """How it was called, for the record."""
     goes_on: bool = False
     """Its places are those of the ledger, but for what was given; else they may also be defaults of the command."""
+    recording: Recording | None = None
+    """What it gives back, if it is a replay."""
 
 
 def going_on(
@@ -97,6 +100,7 @@ def going_on(
         show_progress=show_progress,
         command=tuple(state.header["command"]),
         goes_on=True,
+        recording=recording_of(paths, state),
     )
 
 
@@ -228,30 +232,35 @@ def opened(settings: Drive, say: Say) -> Iterator[tuple[Engine, Exchange | None]
     with Ledger(paths) as ledger, ExitStack() as stack:
         places = _places_in(settings, ledger.state)
         storage = places.storage
-        with _removed_if_not_begun(ledger):
+        with _removed_if_not_begun(ledger, settings.recording):
             _require_same_sweep(settings, ledger.state)
             if not ledger.state.name:
                 require_no_space_lost(paths, space)
             register(places.cache, paths)  # before inputs are prepared, so that nobody collects them meanwhile
             clear_parts(places.cache, paths)
             exchange = stack.enter_context(open_exchange(storage, paths, places.cache)) if storage else None
-            prepared = prepare(space, places.cache, Path(places.data_dir), places.workers, say)
+            prepared = inputs_of(space, places, paths, settings.recording, say)
             require_same_inputs(prepared, ledger.state)
             if exchange is not None:
                 running = [(i.uid, i.attempt) for i in ledger.state.items.values() if i.status == "running"]
                 exchange.begin(ledger.state.name or paths.root.name, prepared.folders, running, say)
             write_header(ledger, space, prepared, places, settings.shard, settings.command)
-            if told := audit_at_start(paths, space, prepared, places.cache, places.workers):
+            if settings.recording is None and (
+                told := audit_at_start(paths, space, prepared, places.cache, places.workers)
+            ):
                 say(told)
         has_checkpoint = exchange.has_checkpoint if exchange else places.has_checkpoint
+        if settings.recording is not None:
+            has_checkpoint = needs_none
         yield Engine(space, prepared, places.cache, ledger, settings.shard, has_checkpoint), exchange
 
 
 @contextmanager
-def _removed_if_not_begun(ledger: Ledger) -> Iterator[None]:
+def _removed_if_not_begun(ledger: Ledger, recording: Recording | None) -> Iterator[None]:
     """A sweep that cannot begin leaves no more than it found, so that another may take its name."""
     paths = ledger.paths
-    made = [file for file in (paths.space, paths.environment) if not file.exists()]
+    files = (paths.space, paths.environment, *([paths.recorded(recording.form)] if recording else []))
+    made = [file for file in files if not file.exists()]
     try:
         yield
     except BaseException:
@@ -267,7 +276,7 @@ def _leave_boards(paths: SweepPaths, warn: Say) -> None:
     except (DiskFullError, OSError) as error:
         warn(
             f"warning: boards are written to {paths.leaderboards} and {paths.reports}, not all of them could be "
-            f"({error}); mend that, then {shlex.join(['chembench', 'sync', str(as_written(paths.root))])}"
+            f"({error}); mend that, then {_sync_command(paths)}"
         )
 
 
@@ -284,6 +293,10 @@ def _leave_report(paths: SweepPaths, warn: Say) -> None:
         told = f"{type(error).__name__}: {error}"
         again = shlex.join(["chembench", "report", str(as_written(paths.root))])
         warn(f"warning: the report is written to {paths.report}, it could not be ({told}); mend that, then {again}")
+
+
+def _sync_command(paths: SweepPaths) -> str:
+    return shlex.join(["chembench", "sync", str(as_written(paths.root))])
 
 
 def write_boards(paths: SweepPaths) -> None:
@@ -332,6 +345,7 @@ def _require_same_sweep(settings: Drive, state: SweepState) -> list[str]:
     if not state.header:
         return []
     require_same_shard(state, settings.shard)
+    require_same_recording(settings.recording, state)
     return require_same_space(settings.space, state)
 
 
@@ -347,7 +361,15 @@ def _check_machine(settings: Drive) -> None:
 
 @contextmanager
 def _tracked(settings: Drive, view: View) -> Iterator[None]:
-    """MLflow is kept up to date by a process beside this one; it never holds the sweep up."""
+    """MLflow is kept up to date by a process beside this one; it never holds the sweep up.
+
+    A replay is over in seconds: it is sent only where MLflow was named, else when `chembench sync` asks for it.
+    """
+    if settings.recording is not None and settings.places.tracking_uri is None:
+        yield
+        view.end()
+        view.say(f"MLflow: a replay is sent when it is asked for: {_sync_command(settings.paths)}")
+        return
     from chembench.tracking.mlflow_sync import start_beside
 
     process = start_beside(settings.paths.root, settings.places.tracking_uri)

@@ -232,7 +232,10 @@ def _header(
     plan = make_plan(space)
     whole = ([cell.name for cell in (*plan.cells, *plan.control_cells)], plan.items)
     cells, expected = share_of(space, shard) if shard else whole
+    if prepared.replayed is not None and prepared.shards is None:
+        expected = {**expected, "pretrain": 0}
     return {
+        **_recorded(prepared),
         "mode": space.mode,
         "adaptive": space.is_adaptive,
         "tasks": _tasks(space, prepared),
@@ -253,6 +256,14 @@ def _header(
         "versions": versions_now(),
         "at": time.time(),
     }
+
+
+def _recorded(prepared: Prepared) -> dict[str, Any]:
+    """Of a replay, what it gives back."""
+    if prepared.replayed is None:
+        return {}
+    recording = prepared.replayed.recording
+    return {"recorded": {"name": recording.name, "sha256": recording.sha256, "form": recording.form}}
 
 
 def _tasks(space: Space, prepared: Prepared) -> dict[str, dict[str, Any]]:

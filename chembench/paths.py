@@ -333,6 +333,10 @@ class SweepPaths:
     def lock(self) -> Path:
         return self.root / "driver.lock"
 
+    def recorded(self, form: str) -> Path:
+        """Of a replay: the recorded results that it gives back, ``csv`` or ``jsonl``."""
+        return self.root / f"recorded.{form}"
+
     @property
     def storage(self) -> Path:
         """By what a storage tells this sweep from another of its name."""

@@ -26,9 +26,9 @@ from typing import Any, Literal
 from chembench.errors import ConfigError
 from chembench.header import places_of, require_same_inputs, space_of
 from chembench.paths import RunPaths, SweepPaths, as_written
+from chembench.recordings import inputs_of, recording_of
 from chembench.specs import BaselineSpec, Inputs, Outcome, PretrainSpec, TrialSpec, Work
 from chembench.sweep.contents import units_of
-from chembench.sweep.inputs import prepare
 from chembench.sweep.plugin import work_of
 from chembench.sweep.progress import place_of
 from chembench.sweep.resolve import Resolver
@@ -123,7 +123,7 @@ def rerun(paths: SweepPaths, state: SweepState, uid: str, *, check: bool) -> Rer
         raise ConfigError(f"only an item that is finished or pruned can be repeated, {uid} is {item.status}; resume it")
     recorded = paths.run(uid, item.attempt)
     again = RunPaths(_new_folder(recorded.root.parent))
-    resolver = _resolver(state)
+    resolver = _resolver(paths, state)
     inputs = _inputs(paths, state, item, again, resolver)
     work = _recorded(paths, state, item, resolver)
     outcome = run_item(work.model_copy(update={"inputs": inputs, "folder": str(again.root), "save_model": False}))
@@ -145,10 +145,10 @@ def _new_folder(item_folder: Path) -> Path:
     raise ConfigError(f"an item is repeated a million times at most, {item_folder} is full; remove some of them")
 
 
-def _resolver(state: SweepState) -> Resolver:
+def _resolver(paths: SweepPaths, state: SweepState) -> Resolver:
     """Of the sweep's space and inputs, which are prepared anew where they are gone."""
     space, places = space_of(state), places_of(state)
-    prepared = prepare(space, places.cache, Path(places.data_dir), places.workers, lambda line: None)
+    prepared = inputs_of(space, places, paths, recording_of(paths, state))
     require_same_inputs(prepared, state)
     return Resolver(space, prepared, places.cache)
 
@@ -171,7 +171,7 @@ def _inputs(paths: SweepPaths, state: SweepState, item: ItemRecord, again: RunPa
     needed = inputs.trunk if isinstance(item.spec, PretrainSpec) else inputs.checkpoint
     if needed is not None and not Path(needed).is_dir():
         _make_checkpoint(paths, state, state.items[item.spec.starts_from], resolver)
-    if isinstance(item.spec, PretrainSpec):
+    if isinstance(item.spec, PretrainSpec) and item.spec.recorded is None:
         return inputs.model_copy(update={"checkpoint": str(again.root / "checkpoint")})
     return inputs
 

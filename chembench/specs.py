@@ -109,6 +109,8 @@ class PretrainSpec(Spec):
     precision: Precision = "fp32"
     threads: PositiveInt = 1
     seed: NonNegativeInt = 0
+    recorded: str | None = None
+    """Of a replay: which recorded result stands for it, and the SHA-256 of the file; none: it is carried out."""
 
     born_later: ClassVar[Mapping[str, Any]] = {
         "schedule": "cosine",
@@ -116,6 +118,7 @@ class PretrainSpec(Spec):
         "share_trunk": False,
         "warmup_steps": None,
         "continues": None,
+        "recorded": None,
     }
 
     @property
@@ -179,6 +182,8 @@ class FinetuneSpec(Spec):
 class TrialSpec(Spec):
     """One fine-tuning: a recipe on a checkpoint (or random weights), for one task, split and head seed."""
 
+    born_later: ClassVar[Mapping[str, Any]] = {"recorded": None}
+
     kind: TrialKind
     code_schema: PositiveInt = CODE_SCHEMA
     model: ModelSpec
@@ -207,6 +212,8 @@ class TrialSpec(Spec):
     """Leave unmeasured labels out; paper mode reads them as 0."""
     precision: Precision = "fp32"
     threads: PositiveInt = 1
+    recorded: str | None = None
+    """As in `PretrainSpec`."""
 
     @property
     def starts_from(self) -> str | None:
@@ -216,6 +223,8 @@ class TrialSpec(Spec):
 
 class BaselineSpec(Spec):
     """One baseline on one task, split and seed."""
+
+    born_later: ClassVar[Mapping[str, Any]] = {"recorded": None}
 
     kind: Literal["baseline"] = "baseline"
     code_schema: PositiveInt = CODE_SCHEMA
@@ -232,6 +241,8 @@ class BaselineSpec(Spec):
     outer: NonNegativeInt = 0
     seed: NonNegativeInt = 0
     threads: PositiveInt = 1
+    recorded: str | None = None
+    """As in `PretrainSpec`."""
 
     @property
     def starts_from(self) -> None:
@@ -259,6 +270,8 @@ class Inputs(Spec):
     """Folder with ``train`` and ``valid`` rows and the test row ids."""
     sealed: str | None = None
     """Folder with the sealed test rows; confirm and baseline items only."""
+    recorded: str | None = None
+    """File with recorded results, which an item of a replay reads alone."""
 
 
 class EarlierTrial(Spec):

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import click
 
 from chembench import __version__
-from chembench.cli import driving, keeping, looking
+from chembench.cli import driving, keeping, looking, replaying
 from chembench.cli.options import EXIT_ERROR
 from chembench.errors import ChembenchError
 
@@ -89,5 +89,5 @@ def cli() -> None:
     """Which recipe of a chemical language model is worth its cost, and is the difference real?"""
 
 
-for verb in (*looking.VERBS, *driving.VERBS, *keeping.VERBS):
+for verb in (*looking.VERBS, *driving.VERBS, *keeping.VERBS, *replaying.VERBS):
     cli.add_command(verb)

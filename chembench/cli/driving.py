@@ -51,7 +51,7 @@ def sweep(arguments: Sequence[str], /, space: str, overrides: tuple[str, ...], q
     from chembench import api
 
     asked = api.load_space(space, overrides)
-    return _ended(api.run_sweep(asked, show_progress=not quiet, command=["chembench", *arguments], **options), quiet)
+    return ended(api.run_sweep(asked, show_progress=not quiet, command=["chembench", *arguments], **options), quiet)
 
 
 @click.command()
@@ -72,7 +72,7 @@ def resume(sweep: str, out: Path, overrides: tuple[str, ...], quiet: bool, **opt
     """Go on with SWEEP as it was begun, from any folder; what is not given is taken from its record."""
     from chembench import api
 
-    return _ended(api.resume(sweep, out=out, overrides=overrides, show_progress=not quiet, **options), quiet)
+    return ended(api.resume(sweep, out=out, overrides=overrides, show_progress=not quiet, **options), quiet)
 
 
 @click.command()
@@ -92,7 +92,7 @@ def retry(sweep: str, failed: bool, cause: Cause | None, uids: tuple[str, ...], 
     if not uids and not view.failed(cause):
         click.echo(f"nothing to retry: no item of sweep '{view.name}' has failed" + (f" of {cause}" if cause else ""))
         return 0
-    return _ended(view.retry(cause, uids, show_progress=not quiet), quiet)
+    return ended(view.retry(cause, uids, show_progress=not quiet), quiet)
 
 
 @click.command()
@@ -112,10 +112,10 @@ def confirm(sweep: str, top: int, seeds: int, tasks: tuple[str, ...], out: Path,
         click.echo(f"nothing to confirm: the {top} best of each task have {seeds} head seeds or more already")
         return 0
     click.echo(f"confirmed on {seeds} head seeds: {', '.join(raised)}")
-    return _ended(view, quiet)
+    return ended(view, quiet)
 
 
-def _ended(done: Sweep, quiet: bool) -> int:
+def ended(done: Sweep, quiet: bool) -> int:
     """Print what came out of a sweep; its exit status is given back."""
     if not quiet:
         print_boards(done, "table")

@@ -8,6 +8,7 @@ RECIPE_CHANGED = "recipe changed after opening"
 EXTENDED = "confirmed on more seeds after its test had been seen"
 REUSED = "recipe reused across outer folds"
 LEAK = "test molecules stand in training"
+REPLAYED = "replayed"
 
 NOTES: dict[str, tuple[str, str]] = {
     RECIPE_CHANGED: (
@@ -29,6 +30,10 @@ NOTES: dict[str, tuple[str, str]] = {
         "¶",
         "rows of the test hold molecules that training or validation rows hold, too (by InChIKey), so that test scores "
         "flatter; chembench audit names the first",
+    ),
+    REPLAYED: (
+        "‖",
+        "its scores were recorded elsewhere and given back by a replay; this sweep measured none of them",
     ),
 }
 """Badge -> its mark, and what a reader must know."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from chembench.errors import DataError
-from chembench.report.badges import EXTENDED, RECIPE_CHANGED, REUSED
+from chembench.report.badges import EXTENDED, RECIPE_CHANGED, REPLAYED, REUSED
 from chembench.report.board import (
     BETTER,
     FOREST,
@@ -240,6 +240,7 @@ def _badges(group: Sequence[ResultRow]) -> tuple[str, ...]:
         RECIPE_CHANGED: any(row.recipe_changed for row in group),
         EXTENDED: any(row.extended for row in group),
         REUSED: any(row.recipe_reused for row in group),
+        REPLAYED: any(row.replayed for row in group),
     }
     return tuple(badge for badge, holds in told.items() if holds)
 

@@ -19,7 +19,7 @@ def group_of(row: ResultRow) -> Group:
     """Whether a line is a pre-trained cell, its from-scratch control or a baseline."""
     if row.kind == "baseline":
         return "baseline"
-    return "cell" if row.pretrain_uid else "from scratch"
+    return "cell" if row.pretrain_uid or row.molecules else "from scratch"
 
 
 def scope_of(rows: Sequence[ResultRow]) -> str:
@@ -28,7 +28,8 @@ def scope_of(rows: Sequence[ResultRow]) -> str:
     if group == "baseline":
         return "this method"
     if group == "cell":
-        return "this checkpoint" if len({row.pretrain_uid for row in rows}) == 1 else "this architecture"
+        checkpoints = {(row.pretrain_uid, row.pretrain_seed) for row in rows}
+        return "this checkpoint" if len(checkpoints) == 1 else "this architecture"
     return "these initial weights" if len({row.pretrain_seed for row in rows}) == 1 else "this architecture"
 
 

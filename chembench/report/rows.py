@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from chembench.config import collection_paused
+from chembench.recorded.table import is_unrecorded
 from chembench.specs import (
     BaselineSpec,
     Cell,
@@ -128,6 +129,8 @@ class ResultRow(BaseModel):
     recipe_reused: bool = False
     """Of a confirm run: its recipe was chosen on another division, whose search saw molecules of this test."""
     untuned: bool = False
+    replayed: bool = False
+    """Recorded elsewhere and given back by a replay, not measured by the sweep."""
     deterministic: bool = False
     """The seed changes nothing."""
     molecules_seen: int | None = None
@@ -162,6 +165,7 @@ def row_from_record(state: State, record: Record) -> ResultRow:
             "study": record.labels.get("unit"),
             "ordinal": record.labels.get("ordinal"),
             "status": record.status,
+            "replayed": record.spec.recorded is not None,
             **_cell_fields(record),
             **_spec_fields(state, record),
             **(_outcome_fields(record.spec, record.outcome) if record.outcome else {}),
@@ -203,6 +207,7 @@ def _spec_fields(state: State, record: Record) -> dict[str, Any]:
     }
     if isinstance(spec, BaselineSpec):
         return fields | {"head_seed": labels.get("head_seed", spec.seed)}
+    recipe = None if spec.recorded and is_unrecorded(spec.finetune) else spec.finetune
     return fields | {
         "superseded": record.superseded,
         "recipe_reused": spec.kind == "confirm" and bool(spec.outer) and not _is_nested(state),
@@ -212,8 +217,8 @@ def _spec_fields(state: State, record: Record) -> dict[str, Any]:
         "trunk": trunk_of(state.items, spec.pretrained),
         "pretrain_seed": labels.get("pretrain_seed", 0),
         "head_seed": labels.get("head_seed", spec.head_seed),
-        "recipe": spec.finetune.digest,
-        "finetune": spec.finetune,
+        "recipe": recipe and recipe.digest,
+        "finetune": recipe,
     }
 
 

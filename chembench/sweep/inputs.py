@@ -12,6 +12,7 @@ from chembench.data.shards import ShardSet, build_shards
 from chembench.data.splits import Division, Split, prepare_split
 from chembench.data.tasks import Task, prepare_task
 from chembench.paths import CachePaths
+from chembench.recorded.source import Recording
 from chembench.sweep.cells import Vocabulary, grid_cells, tokenizer_notes, vocabulary_of
 from chembench.sweep.space import Space
 
@@ -19,6 +20,14 @@ UNEVEN = 1.3
 """A fold of so many times the mean is told."""
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Of a replay: what it gives back, and where workers find it."""
+
+    recording: Recording
+    file: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,8 @@ class Prepared:
     tasks: dict[str, Task]
     splits: dict[tuple[str, int, int], Split]
     """(task, outer test set, split index) -> split."""
+    replayed: Replayed | None = None
+    """Of a replay, where the folders above hold nothing: its recorded results."""
 
     @property
     def folders(self) -> list[Path]:
@@ -45,13 +56,20 @@ class Prepared:
     def digests(self) -> dict[str, str]:
         """What the inputs are: equal digests, equal inputs."""
         found = {"tokenizer": self.tokenizer_digest}
+        if self.replayed is not None:
+            found["recorded"] = self.replayed.recording.sha256
         if self.corpus is not None and self.shards is not None:
             found |= {"corpus": self.corpus.digest, "labels": self.shards.labels_digest}
         found |= {f"task {name}": task.digest for name, task in self.tasks.items()}
         for (task, outer, index), split in self.splits.items():
-            of = f"outer {outer} of {task}" if outer else task
+            of = test_name(task, outer)
             found |= {f"split {index} of {of}": split.digest, f"test of {of}": split.sealed}
         return found
+
+
+def test_name(task: str, outer: int) -> str:
+    """What a test set is called among the inputs."""
+    return f"outer {outer} of {task}" if outer else task
 
 
 def prepare(space: Space, cache: CachePaths, data_dir: Path, processes: int, say: Say) -> Prepared:

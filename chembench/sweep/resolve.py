@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from chembench.config import stable_seed
 from chembench.paths import CachePaths
+from chembench.recorded.table import row_key
 from chembench.specs import (
     BaselineSpec,
     Cell,
@@ -22,6 +24,8 @@ from chembench.sweep.inputs import Prepared
 from chembench.sweep.parameters import Scalar
 from chembench.sweep.space import Space
 from chembench.training.schedule import warmup_steps
+
+Item = TypeVar("Item", PretrainSpec, TrialSpec, BaselineSpec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,16 @@ class Resolver:
 
     def lineage(self, cell: Cell, pretrain_seed: int) -> tuple[PretrainSpec, ...]:
         """That pre-training as the last one, after those of smaller scale that it continues one after the other."""
+        plain = self._plain_lineage(cell, pretrain_seed)
+        if self.prepared.replayed is None:
+            return plain
+        chain: list[PretrainSpec] = []
+        for spec in plain:
+            own = {"continues": chain[-1].digest if spec.continues else None}
+            chain.append(self._replayed(spec.model_copy(update=own), spec.digest))
+        return tuple(chain)
+
+    def _plain_lineage(self, cell: Cell, pretrain_seed: int) -> tuple[PretrainSpec, ...]:
         key = (pretraining_name(cell), pretrain_seed)
         if key not in self._chains:
             chain: list[PretrainSpec] = []
@@ -107,9 +121,21 @@ class Resolver:
 
     def trial(self, kind: TrialKind, cell: Cell, task: str, recipe: FinetuneSpec, at: Replicate) -> TrialSpec:
         """One fine-tuning; the sealed labels' digest stands in confirm trials only."""
+        plain = self._plain_trial(kind, cell, task, recipe, at)
+        replayed = self.prepared.replayed
+        if replayed is None:
+            return plain
+        if replayed.recording.form == "csv":
+            return self._replayed(plain, row_key(cell, task, at.pretrain_seed, at.split, at.head_seed))
+        stands_on = None if plain.pretrained is None else self.pretrain(cell, at.pretrain_seed).digest
+        return self._replayed(plain.model_copy(update={"pretrained": stands_on}), plain.digest)
+
+    def _plain_trial(self, kind: TrialKind, cell: Cell, task: str, recipe: FinetuneSpec, at: Replicate) -> TrialSpec:
         prepared_task, split = self.prepared.tasks[task], self.prepared.splits[task, at.outer, at.split]
         model = self.model(cell)
-        pretrained = None if cell.is_control else self.pretrain(cell, at.pretrain_seed).digest
+        # a table of recorded scores knows no pre-trainings
+        has_none = cell.is_control or self.prepared.shards is None
+        pretrained = None if has_none else self._plain_lineage(cell, at.pretrain_seed)[-1].digest
         return TrialSpec(
             kind=kind,
             model=model,
@@ -135,7 +161,7 @@ class Resolver:
     def baseline(self, name: str, task: str, at: Replicate) -> BaselineSpec:
         """One baseline on the rows that the trials of this split use."""
         prepared_task, split = self.prepared.tasks[task], self.prepared.splits[task, at.outer, at.split]
-        return BaselineSpec(
+        plain = BaselineSpec(
             baseline=name,
             descriptors=self.space.labels.descriptors,
             task=task,
@@ -149,9 +175,22 @@ class Resolver:
             seed=stable_seed(self.space.seed, "baseline", at.head_seed),
             threads=self.space.resources.shape("baseline").threads,
         )
+        return self._replayed(plain, plain.digest)
+
+    def _replayed(self, spec: Item, key: str) -> Item:
+        """``spec``, or in a replay the same with the place of its recorded result, which gives it a uid of its own.
+
+        Args:
+            spec: an item as a sweep carries it out.
+            key: what its result is recorded under.
+        """
+        replayed = self.prepared.replayed
+        return spec if replayed is None else spec.model_copy(update={"recorded": replayed.recording.place(key)})
 
     def inputs(self, spec: PretrainSpec | TrialSpec | BaselineSpec) -> Inputs:
         """The folders an item reads; a search or rescore item is not told where the sealed labels are."""
+        if self.prepared.replayed is not None:
+            return Inputs(recorded=str(self.prepared.replayed.file))
         tokenizer = str(self.prepared.tokenizer_folder)
         if isinstance(spec, PretrainSpec):
             shards = self.prepared.shards

@@ -235,6 +235,9 @@ def _status(item: ItemRecord, final: bool) -> RunStatus:
 
 def _sweep_tags(state: SweepState, paths: SweepPaths) -> dict[str, str]:
     own = {"chembench.sweep": state.name, "chembench.sweep_id": sweep_id(paths), "chembench.space": state.space_digest}
+    if "recorded" in state.header:
+        told = state.header["recorded"]
+        own["chembench.replayed"] = f"{told['name']} sha256:{told['sha256']}"
     return own | {"mlflow.source.name": "chembench sweep", "mlflow.source.type": "LOCAL"}
 
 

@@ -19,7 +19,7 @@ TRACKED = []
 @pytest.fixture
 def finished(tmp_path, monkeypatch):
     """The folder of a finished sweep; nothing may be carried out, nobody is asked for a machine."""
-    monkeypatch.setattr(driver, "prepare", lambda *_: prepared_for(SPACE))
+    monkeypatch.setattr(driver, "inputs_of", lambda *_: prepared_for(SPACE))
     monkeypatch.setattr(driver, "_tracked", lambda settings, view: TRACKED.append(settings) or nullcontext())
     monkeypatch.setattr(driver.RUNNERS, "load", lambda name: pytest.fail("a runner was started"))
     TRACKED.clear()

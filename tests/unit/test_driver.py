@@ -25,7 +25,7 @@ from chembench.tracking import mlflow_sync
 from chembench.tracking.uploader import SyncReport
 
 PLACES = Places(cache_dir="/cache", data_dir="/raw", runner="serial", max_concurrent=1, storage="file:///between")
-NOTHING_PREPARED = SimpleNamespace(digests=dict, tasks={}, corpus=None)
+NOTHING_PREPARED = SimpleNamespace(digests=dict, tasks={}, corpus=None, replayed=None)
 
 
 @pytest.fixture
@@ -114,11 +114,11 @@ def refused(*given):
     raise DiskFullError("no space left")
 
 
-@pytest.mark.parametrize("where", ["prepare", "write_header"])
+@pytest.mark.parametrize("where", ["inputs_of", "write_header"])
 def test_a_sweep_that_cannot_begin_leaves_no_folder(tmp_path, monkeypatch, where):
     paths, space = SweepPaths(tmp_path / "sweeps" / "one"), read_space("full_grid_tiny")
     places = PLACES.model_copy(update={"cache_dir": str(tmp_path / "cache"), "storage": None})
-    monkeypatch.setattr(driver, "prepare", lambda *given: NOTHING_PREPARED)
+    monkeypatch.setattr(driver, "inputs_of", lambda *given: NOTHING_PREPARED)
     monkeypatch.setattr(driver, where, refused)
     with pytest.raises(DiskFullError), driver.opened(Drive(space, paths, places), print):
         pass
@@ -137,7 +137,7 @@ def test_a_sweep_that_cannot_begin_leaves_what_it_found(tmp_path, monkeypatch, n
     (paths.root / name).write_text(tomli_w.dumps(space.as_data()))
     before = (paths.root / name).read_bytes()
     places = PLACES.model_copy(update={"cache_dir": str(tmp_path / "cache"), "storage": None})
-    monkeypatch.setattr(driver, "prepare", refused)
+    monkeypatch.setattr(driver, "inputs_of", refused)
     with pytest.raises(DiskFullError), driver.opened(Drive(space, paths, places), print):
         pass
     assert {path.name: path.read_bytes() for path in paths.root.iterdir()} == {name: before}
@@ -166,10 +166,10 @@ def test_a_disk_too_full_for_the_lock_leaves_no_folder(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("where", ["prepare", "write_header"])
+@pytest.mark.parametrize("where", ["inputs_of", "write_header"])
 def test_a_sweep_that_has_begun_keeps_everything_when_a_start_is_refused(begun, tmp_path, monkeypatch, where):
     before = {path.name: path.read_bytes() for path in begun.root.iterdir()}
-    monkeypatch.setattr(driver, "prepare", lambda *given: NOTHING_PREPARED)
+    monkeypatch.setattr(driver, "inputs_of", lambda *given: NOTHING_PREPARED)
     monkeypatch.setattr(driver, "register", lambda cache, paths: None)
     monkeypatch.setattr(driver, "open_exchange", lambda *given: nullcontext(None))
     monkeypatch.setattr(driver, where, refused)

@@ -63,6 +63,10 @@ OPTIONS = {
     "gc": {"--out", "--cache-dir", "--keep", "--dry-run", "-f", "--format"},
     "sync": {"--out", "--tracking-uri"},
     "merge": {"--name", "--out"},
+    "replay": {
+        "--space", "--set", "--name", "--out", "--runner", "--ray-address", "--cache-dir", "--tracking-uri",
+        "--max-concurrent", "--quiet",
+    },
 }  # fmt: skip
 """Every verb and option there is: adding one is a decision."""
 
