@@ -245,10 +245,8 @@ def opened(settings: Drive, say: Say) -> Iterator[tuple[Engine, Exchange | None]
                 running = [(i.uid, i.attempt) for i in ledger.state.items.values() if i.status == "running"]
                 exchange.begin(ledger.state.name or paths.root.name, prepared.folders, running, say)
             write_header(ledger, space, prepared, places, settings.shard, settings.command)
-            if settings.recording is None and (
-                told := audit_at_start(paths, space, prepared, places.cache, places.workers)
-            ):
-                say(told)
+            if settings.recording is None:
+                say(audit_at_start(paths, space, prepared, places.cache, places.workers))
         has_checkpoint = exchange.has_checkpoint if exchange else places.has_checkpoint
         if settings.recording is not None:
             has_checkpoint = needs_none
@@ -352,6 +350,8 @@ def _require_same_sweep(settings: Drive, state: SweepState) -> list[str]:
 def _check_machine(settings: Drive) -> None:
     """Resources of this machine where the sweep is to run on it, else that the cluster answers; before any work."""
     places = settings.places
+    if places.runner == "serial" and settings.recording is not None:
+        return  # nothing is computed
     if places.runner == "serial" or places.ray_address == "local":
         shapes = [settings.space.resources.shape(kind) for kind in get_args(Kind)]
         check_fits(shapes, [local_node(any(shape.gpus for shape in shapes))])

@@ -62,7 +62,7 @@ def space_of_table(space: Space, table: Table) -> Space:
             "head_seeds": 1 + max(row.head_seed for row in rows),
         },
         "finetune": _recipe(space, data["finetune"]),
-        "resources": _on_any_machine(space),
+        "resources": {"precision": space.resources.precision},
     }
     return space_from(data)
 
@@ -152,9 +152,10 @@ def _recipe(space: Space, table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _on_any_machine(space: Space) -> dict[str, Any]:
-    """Shares that every machine has, as nothing is computed; threads and precision stay, they name items."""
-    kinds = {kind: {"cpus": 1, "threads": space.resources.shape(kind).threads} for kind in get_args(Kind)}
-    return {"cpus": 1, "precision": space.resources.precision, **kinds}
+    """No GPU, as nothing is computed; threads and precision stay as they were, they name items."""
+    threads = {kind: space.resources.shape(kind).threads for kind in get_args(Kind)}
+    kinds = {kind: {"cpus": number, "threads": number} for kind, number in threads.items()}
+    return {"precision": space.resources.precision, **kinds}
 
 
 # -------------------------------------------------------------------------------------------------------- inputs

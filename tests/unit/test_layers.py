@@ -25,6 +25,7 @@ LINES = (
     ("tracking",),
     ("statistics",),
     ("report",),
+    ("paper",),
     ("holdings", "register", "retention", "keeper"),
     ("header", "recordings", "progress", "driver"),
     ("rerun", "damage", "upkeep", "confirming"),

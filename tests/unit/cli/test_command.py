@@ -63,6 +63,7 @@ OPTIONS = {
     "gc": {"--out", "--cache-dir", "--keep", "--dry-run", "-f", "--format"},
     "sync": {"--out", "--tracking-uri"},
     "merge": {"--name", "--out"},
+    "reproduce-paper": {"--rows", "--sweep", "--data-dir", "--out", "-f", "--format"},
     "replay": {
         "--space", "--set", "--name", "--out", "--runner", "--ray-address", "--cache-dir", "--tracking-uri",
         "--max-concurrent", "--quiet",
