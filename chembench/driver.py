@@ -245,8 +245,8 @@ def opened(settings: Drive, say: Say) -> Iterator[tuple[Engine, Exchange | None]
                 running = [(i.uid, i.attempt) for i in ledger.state.items.values() if i.status == "running"]
                 exchange.begin(ledger.state.name or paths.root.name, prepared.folders, running, say)
             write_header(ledger, space, prepared, places, settings.shard, settings.command)
-            if settings.recording is None:
-                say(audit_at_start(paths, space, prepared, places.cache, places.workers))
+            if told := audit_at_start(paths, space, prepared, places.cache, places.workers):
+                say(told)
         has_checkpoint = exchange.has_checkpoint if exchange else places.has_checkpoint
         if settings.recording is not None:
             has_checkpoint = needs_none
@@ -361,10 +361,7 @@ def _check_machine(settings: Drive) -> None:
 
 @contextmanager
 def _tracked(settings: Drive, view: View) -> Iterator[None]:
-    """MLflow is kept up to date by a process beside this one; it never holds the sweep up.
-
-    A replay is over in seconds: it is sent only where MLflow was named, else when `chembench sync` asks for it.
-    """
+    """MLflow is kept up to date by a process beside this one; it never holds the sweep up; a replay asks."""
     if settings.recording is not None and settings.places.tracking_uri is None:
         yield
         view.end()

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from chembench.paper.published import configurations, groups, summaries
 from chembench.recorded.table import Row, Table
 from chembench.statistics.aggregate import aggregate
-from chembench.statistics.comparison import Better, compare
+from chembench.statistics.comparison import compare
 from chembench.statistics.estimates import Key, Value, mean
+from chembench.statistics.replicates import Better
 
 
 class TaskHeadline(Value):

@@ -344,8 +344,10 @@ def audit_at_start(paths: SweepPaths, space: Space, prepared: Prepared, cache: C
     """Audit the inputs of a sweep before its first trial, if that takes seconds.
 
     Returns:
-        What a person should know of it; empty if nothing.
+        What a person should know of it; empty if nothing, and for a replay, which holds no molecules.
     """
+    if prepared.replayed is not None:
+        return ""
     inputs = inputs_of_prepared(paths.root.name, space, prepared)
     command = shlex.join(["chembench", "audit", str(as_written(paths.root))])
     if _known(paths, inputs) is None and not inputs.is_cheap:
