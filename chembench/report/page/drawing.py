@@ -70,18 +70,26 @@ class Drawn:
 def draw(figure: Figure) -> Drawn:
     """Draw a figure."""
     if isinstance(figure.plot, MoleculesPlot):
-        return Drawn(_inline(figure.name, molecules.svg(figure.plot)), _smaller(molecules.png(figure.plot)))
+        from PIL import Image
+
+        molecules_drawn = Image.open(io.BytesIO(molecules.png(figure.plot)))
+        return Drawn(_inline(figure.name, molecules.svg(figure.plot)), _png(molecules_drawn))
     from matplotlib import rc_context, rcdefaults
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
 
     with rc_context():
         rcdefaults()  # what a user set in matplotlibrc would change the bytes
         with rc_context(SETTINGS):  # type: ignore[arg-type]  # its keys are a literal type of five hundred names
             canvas = _DRAW[figure.plot.kind](figure.plot)
-            vector, pixels = io.StringIO(), io.BytesIO()
+            vector = io.StringIO()
             canvas.savefig(vector, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
             canvas.set_layout_engine("none")  # it is laid out now
-            canvas.savefig(pixels, format="png", dpi=PNG_DPI, metadata={"Software": None})
-    return Drawn(_inline(figure.name, vector.getvalue()), _smaller(pixels.getvalue()))
+            canvas.set_dpi(PNG_DPI)
+            pixels: Any = FigureCanvasAgg(canvas)
+            pixels.draw()
+            picture = Image.frombuffer("RGBA", pixels.get_width_height(), pixels.buffer_rgba(), "raw", "RGBA", 0, 1)
+    return Drawn(_inline(figure.name, vector.getvalue()), _png(picture))
 
 
 def _inline(name: str, text: str) -> str:
@@ -101,12 +109,11 @@ def _inline(name: str, text: str) -> str:
     return re.sub(r"\n\s*", "\n", text).strip() + "\n"
 
 
-def _smaller(png: bytes) -> bytes:
-    """The same picture in a palette of 128 colours, a third of the size; no colour is off by more than a few steps."""
+def _png(picture: Any) -> bytes:
+    """A picture in a palette of 128 colours, a third of the size; no colour is off by more than a few steps."""
     from PIL import Image
 
-    picture, written = Image.open(io.BytesIO(png)).convert("RGB"), io.BytesIO()
-    picture.quantize(128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-        written, format="png", optimize=True
-    )
+    written = io.BytesIO()
+    few = picture.convert("RGB").quantize(128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(written, format="png", optimize=True)
     return written.getvalue()

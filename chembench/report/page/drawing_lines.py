@@ -134,17 +134,16 @@ def _diagonal(axis: Axes) -> None:
 
 def _plain_ticks(axis: Any, values: Sequence[float]) -> None:
     """Ticks where the values are, if they are few, else at 1, 2 and 5; as people write them, 1k and 4k."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
     places = sorted(set(values))
     if len(places) <= FEW:
         axis.set_major_locator(FixedLocator(places))
-        axis.set_minor_locator(NullLocator())
     else:
         decades = math.log10(places[-1] / places[0])
         axis.set_major_locator(LogLocator(base=10, subs=(1,) if decades > 2.5 else (1, 2, 5), numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())
 
 
 def short(value: float) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import itertools
+from typing import TYPE_CHECKING
 
 from chembench.report.page.looks import COLOURS, GREY, LIGHT
 from chembench.report.page.plots import Bar, CriticalPlot, IntervalsPlot, MatrixPlot
@@ -28,9 +29,10 @@ def intervals(plot: IntervalsPlot) -> Figure:
         if plot.region:
             axis.axvspan(plot.zero - plot.region, plot.zero + plot.region, color="#EEEEEE", zorder=0)
         axis.axvline(plot.zero, color=GREY, linewidth=0.9, zorder=1)
-    told = {kind: text for kind, text in zip(_MARKS, plot.key, strict=True) if text}
-    for place, bar in enumerate(plot.bars):
-        _bar(axis, bar, place, told.pop(bar.mark, None))
+    for kind, said in zip(_MARKS, plot.key, strict=True):
+        own = [(place, bar) for place, bar in enumerate(plot.bars) if bar.mark == kind]
+        if own:
+            _bars(axis, own, _MARKS[kind], said or None)
     axis.set_yticks(range(len(plot.bars)), [bar.label for bar in plot.bars])
     for bar, text in zip(plot.bars, axis.get_yticklabels(), strict=True):
         if bar.anchor:
@@ -47,15 +49,16 @@ def intervals(plot: IntervalsPlot) -> Figure:
     return canvas
 
 
-def _bar(axis: Axes, bar: Bar, place: int, label: str | None) -> None:
-    look = _MARKS[bar.mark]
-    if bar.low is not None and bar.high is not None:
-        axis.plot([bar.low, bar.high], [place, place], color=look["color"], linewidth=1.4, solid_capstyle="butt")
-        ends: dict[str, Any] = {"linestyle": "none", "marker": "|", "markersize": 6, "color": look["color"]}
-        axis.plot([bar.low, bar.high], [place, place], **ends)
+def _bars(axis: Axes, own: list[tuple[int, Bar]], look: dict[str, str], label: str | None) -> None:
+    """Bars of one look, as few shapes: intervals, their ends, and the values on top."""
+    barred = [(place, bar.low, bar.high) for place, bar in own if bar.low is not None and bar.high is not None]
+    if barred:
+        places, lows, highs = ([part[n] for part in barred] for n in range(3))
+        axis.hlines(places, lows, highs, colors=look["color"], linewidth=1.4)
+        axis.plot([*lows, *highs], [*places, *places], linestyle="none", marker="|", markersize=6, color=look["color"])
     axis.plot(
-        [bar.value],
-        [place],
+        [bar.value for _, bar in own],
+        [place for place, _ in own],
         linestyle="none",
         marker=look["marker"],
         markersize=5,
@@ -123,6 +126,7 @@ def _ticks(axis: Axes, ends: tuple[float, float], line: float, label: str) -> No
 
 def matrix(plot: MatrixPlot) -> Figure:
     """Each pair's number in a field whose shade says the same."""
+    import numpy as np
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 
@@ -133,10 +137,16 @@ def matrix(plot: MatrixPlot) -> Figure:
         figsize=(min(7.4, side + 0.075 * longest + 0.4), side + 0.075 * longest * 0.8), layout="constrained"
     )
     axis = canvas.subplots()
-    shades = LinearSegmentedColormap.from_list("white-blue", ["#FFFFFF", COLOURS[0]])
-    for row, values in enumerate(plot.values):
-        for column, value in enumerate(values):
-            _field(axis, (row, column), value, plot, shades)
+    shades = LinearSegmentedColormap.from_list("white-blue", ["#FFFFFF", COLOURS[0]]).with_extremes(bad=LIGHT)
+    values = np.ma.masked_invalid([[np.nan if v is None else v for v in row] for row in plot.values])
+    edges = np.arange(count + 1) - 0.5
+    axis.pcolormesh(edges, edges, values, cmap=shades, vmin=plot.low, vmax=plot.high, edgecolors=LIGHT, linewidth=0.7)
+    for row, column in itertools.product(range(count), repeat=2):
+        value = plot.values[row][column]
+        if value is not None:
+            text = f"{value:.2f}".removeprefix("0") if value < 1 else f"{value:g}"
+            ink = "white" if (value - plot.low) / (plot.high - plot.low) > 0.65 else "black"
+            axis.text(column, row, text, ha="center", va="center", fontsize=6.5, color=ink)
     axis.set_xlim(-0.5, count - 0.5)
     axis.set_ylim(count - 0.5, -0.5)
     axis.set_xticks(range(count), plot.names, rotation=55, ha="right", rotation_mode="anchor", fontsize=7.5)
@@ -147,18 +157,3 @@ def matrix(plot: MatrixPlot) -> Figure:
         spine.set_visible(False)
     canvas.supxlabel(plot.label, fontsize=8.5)
     return canvas
-
-
-def _field(axis: Axes, place: tuple[int, int], value: float | None, plot: MatrixPlot, shades: Any) -> None:
-    from matplotlib.patches import Rectangle
-
-    row, column = place
-    if value is None:
-        face, text, ink = LIGHT if row == column else "#F7F7F7", "", "black"
-    else:
-        share = (value - plot.low) / (plot.high - plot.low)
-        face, text = shades(share), f"{value:.2f}".removeprefix("0") if value < 1 else f"{value:g}"
-        ink = "white" if share > 0.65 else "black"
-    axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=face, edgecolor=LIGHT, linewidth=0.7))
-    if text:
-        axis.text(column, row, text, ha="center", va="center", fontsize=6.5, color=ink)
