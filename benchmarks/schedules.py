@@ -236,8 +236,8 @@ def report(world: World, command: str) -> str:
 {machine(environment, ("torch", "transformers", "numpy", "rdkit"))}
 RoBERTa {SIZE}, {world.parameters:,} parameters, fp32, one thread; one pass over {SCALES[0]:,}, {SCALES[1]:,} and
 {SCALES[2]:,} molecules in steps of {BATCH}; the 105 descriptors of the paper; loss: mean absolute error of
-standardised labels on {VALIDATION:,} molecules set aside. Decay over the last {DECAY:.0%} of the steps of each scale (wsd);
-warm-up over 6 % of its steps (cosine) or of the smallest scale's, {round(0.06 * steps)} steps (wsd). At this commit the
+standardised labels on {VALIDATION:,} molecules set aside. Decay over the last {DECAY:.0%} of the steps of each
+scale (wsd); warm-up over 6 % of its steps (cosine) or of the smallest scale's, {round(0.06 * steps)} steps (wsd). At this commit the
 smallest scale of each was trained once more at its best rate, and gave the same losses to the last digit.
 
 ## Every rate, one seed
@@ -260,9 +260,9 @@ Cosines are separate trainings, so each scale may have a rate of its own: {own}.
 
 - Differences are paired by seed: initial weights are equal. Besides the shape of the rate two things differ: the order
   of molecules (a cosine permutes all of its scale, a trunk permutes within blocks) and, above the smallest scale, the
-  warm-up. What the table shows is of all three together. The interval is Student's with 2 degrees of freedom, for each scale by itself:
-  three intervals are not corrected for being three, and the scales of one seed share a trunk, so they are not
-  independent of each other.
+  warm-up. What the table shows is of all three together. The interval is Student's with 2 degrees of freedom, for each
+  scale by itself: three intervals are not corrected for being three, and the scales of one seed share a trunk, so they
+  are not independent of each other.
 - The first seed chose the rates and is among the three, which flatters whichever had more to choose from: the cosines
   with a rate for each scale most. Three rates a factor of two apart say little about the optimum of either.
 - A training that breaks at its rate stands in the table like any other. A trunk that breaks takes all its scales along,
