@@ -57,7 +57,7 @@ def reproduce_paper(rows: Path | None, sweep: str | None, data_dir: Path | None,
     """Judge each claim of arXiv 2405.00949 by recorded scores: the test, the figure, the verdict."""
     from chembench import api
     from chembench.paper.authors import authors_rows
-    from chembench.paper.beside import beside
+    from chembench.paper.beside import beside, called
     from chembench.paper.told import as_markdown, tell
     from chembench.paths import default_data_dir
     from chembench.recorded.source import read_recording
@@ -66,7 +66,7 @@ def reproduce_paper(rows: Path | None, sweep: str | None, data_dir: Path | None,
     ours = () if view is None else beside(view.begun())
     say = partial(click.echo, err=True)
     recording = read_recording(rows) if rows is not None else authors_rows(data_dir or default_data_dir(), say)
-    told = tell(recording, None if view is None else view.name, ours)
+    told = tell(recording, None if view is None else called(view.begun()), ours)
     click.echo(told.as_json() if form == "json" else as_markdown(told), nl=False)
 
 

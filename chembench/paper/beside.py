@@ -27,6 +27,12 @@ class Beside(Value):
     reason: str = ""
 
 
+def called(state: State) -> str:
+    """The sweep's name, and that it is a replay if it is one: its scores are then none of ours."""
+    told = state.header.get("recorded")
+    return state.name if told is None else f"{state.name}, a replay of {told['name']},"
+
+
 def beside(state: State) -> tuple[Beside, ...]:
     """Every published figure whose cell the sweep has, too; ordered by task and cell."""
     rows = [row for row in rows_from_state(state) if row.kind == "confirm" and not row.superseded]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chembench.paper.beside import beside
+from chembench.paper.beside import beside, called
 from chembench.paper.published import RUNS, TASKS, configurations
 from chembench.replay import replay
 
@@ -40,6 +40,10 @@ def test_every_figure_has_its_place(state):
     }
     assert found["tox21_sr_p53"].reason == "the sweep does not have this task"
     assert found["delaney"].low < found["delaney"].ours.mean < found["delaney"].high
+
+
+def test_a_replay_is_not_called_a_sweep_of_ours(state):
+    assert called(state) == "full_grid-replay, a replay of rows.csv,"
 
 
 @pytest.mark.parametrize(
