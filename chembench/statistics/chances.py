@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chembench.config import stable_seed
-from chembench.statistics.replicates import Table
+from chembench.statistics.replicates import Table, level_means
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,13 +26,13 @@ def drawn_means(table: Table, overlap: float, draws: int = DRAWS) -> Floats:
     means_DM = np.tile([method.mean for method in table.methods], (draws, 1))
     blocks = len(table.blocks)
     if blocks > 1:
-        by_block_MB = np.array([np.nanmean(m.scores_PHB, axis=(0, 1)) for m in table.methods])
+        by_block_MB = table.block_means
         wide = math.sqrt(1 + blocks * overlap)
         means_DM += wide * _weights(random, draws, blocks) @ by_block_MB.T
     for place, method in enumerate(table.methods):
-        left_PHB = method.scores_PHB - np.nanmean(method.scores_PHB, axis=(0, 1), keepdims=True)
-        for others in ((1, 2), (0, 2)):
-            levels = np.nanmean(left_PHB, axis=others)
+        left_PHB = method.scores_PHB - level_means(method.scores_PHB, 2)
+        for axis in (0, 1):
+            levels = level_means(left_PHB, axis).ravel()
             if len(levels) > 1 and not method.is_fixed:
                 means_DM[:, place] += _weights(random, draws, len(levels)) @ levels
     return np.asarray(means_DM)

@@ -112,10 +112,9 @@ def compare(  # noqa: PLR0913 - the options of one comparison, each with its def
     """
     _check_options(region, alpha, overlap, test)
     board = table(scores, better, fixed)
+    inner = replace(board, methods=_comparable(board))
     overlap = overlap if board.block_axis == "outer" and len(board.blocks) > 1 else 0.0
-    usable = _comparable(board)
-    inner = Table(board.better, usable, board.blocks, board.block_axis, board.inner_splits, board.notes)
-    found = spread(inner, overlap) if len(usable) > 1 else None
+    found = spread(inner, overlap) if len(inner.methods) > 1 else None
     if found is None:
         return _nothing(board, alpha, region)
     tested = _by_means(inner, found, alpha) if test == "means" else by_ranks(inner, overlap)
@@ -155,11 +154,17 @@ def _by_means(board: Table, found: Spread, alpha: float) -> Tested:
     p_MM = np.ones((size, size))
     upper = np.triu_indices(size, 1)
     p_MM[upper] = tails(np.minimum(q_MM[upper], 1e6), size, found.freedom_MM[upper])
-    half_MM = quantiles(alpha, size, found.freedom_MM) / math.sqrt(2) * error_MM
+    half_MM = half_widths(found, alpha)
     for i, j in itertools.combinations(range(size), 2):
         if len(board.blocks) < 2 and board.methods[i].is_fixed and board.methods[j].is_fixed:
             p_MM[i, j] = half_MM[i, j] = math.nan
     return Tested(words(board, found), _omnibus(board, found, mean_M), p_MM, half_MM)
+
+
+def half_widths(found: Spread, alpha: float) -> Floats:
+    """Half of each pair's simultaneous interval, shape (methods, methods): what a difference must exceed."""
+    size = len(found.variance_MM)
+    return np.asarray(quantiles(alpha, size, found.freedom_MM) / math.sqrt(2) * np.sqrt(found.variance_MM))
 
 
 def _omnibus(board: Table, found: Spread, mean_M: Floats) -> float | None:

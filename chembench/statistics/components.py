@@ -88,7 +88,7 @@ def _common(board: Table, block: Component | None, name: str) -> list[tuple[str,
     """What all methods gain or lose together from block to block."""
     if block is None:
         return []
-    means_B = np.mean([np.nanmean(m.scores_PHB, axis=(0, 1)) for m in board.methods], axis=0)
+    means_B = board.block_means.mean(0)
     variance = float(np.var(means_B, ddof=1)) - block.variance / len(board.methods)
     return [(f"{name} (all methods alike)", max(0.0, variance), len(board.blocks) - 1, False)]
 

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -55,9 +56,21 @@ class Table:
     """Splits inside each outer test set, averaged before anything else."""
     notes: tuple[str, ...]
 
+    @cached_property
+    def block_means(self) -> Floats:
+        """Mean of each method in each block, shape (methods, blocks)."""
+        return np.array([level_means(method.scores_PHB, 2).ravel() for method in self.methods])
+
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(method.name for method in self.methods)
+
+
+def level_means(scores_PHB: Floats, place: int) -> Floats:
+    """Means of the levels of one axis over the others, missing ones left out, broadcast over the others."""
+    others = tuple(axis for axis in range(3) if axis != place)
+    means = scores_PHB.mean(axis=others, keepdims=True)
+    return np.asarray(means if np.isfinite(means).all() else np.nanmean(scores_PHB, axis=others, keepdims=True))
 
 
 def check(scores: Scores, better: str) -> Better:
@@ -132,10 +145,10 @@ def table(scores: Scores, better: str, fixed: Collection[str] = ()) -> Table:
     }
     splits = len({key.split for own in cut.values() for key in own}) if axis == "outer" else 1
     methods = [_method(name, own, axis, blocks, name in fixed) for name, own in cut.items()]
-    return Table(direction, _in_order(methods, direction), blocks, axis, splits, notes)
+    return Table(direction, in_order(methods, direction), blocks, axis, splits, notes)
 
 
-def _in_order(methods: list[Method], better: Better) -> tuple[Method, ...]:
+def in_order(methods: list[Method], better: Better) -> tuple[Method, ...]:
     """Best mean first; what differs by rounding alone is equal, so that units and names move nothing."""
     low = min(float(np.nanmin(m.scores_PHB)) for m in methods)
     high = max(float(np.nanmax(m.scores_PHB)) for m in methods)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from chembench.statistics.replicates import Method, Table
+from chembench.statistics.replicates import Method, Table, level_means
 from chembench.statistics.studentized import near
 
 Floats = npt.NDArray[np.float64]
@@ -127,7 +127,7 @@ def alone_freedom(table: Table, own: Sequence[Own], pair: tuple[int, int], facto
     terms = [term for at in pair for term in _terms(table.methods[at], own[at], has_blocks)]
     total = math.fsum(_own_variance(table.methods[at], own[at], has_blocks) for at in pair)
     if has_blocks:
-        means_MB = _block_means(table)
+        means_MB = table.block_means
         between = float(np.var(means_MB[pair[0]] - means_MB[pair[1]], ddof=1)) * factor
         terms.append((between, len(table.blocks) - 1))
         total += between
@@ -144,7 +144,7 @@ def own_of(method: Method) -> Own:
     """Axis -> variance of its level means and degrees of freedom, inside one method; nothing for a fixed one."""
     if method.is_fixed:
         return {}
-    left_PHB = method.scores_PHB - _level_means(method.scores_PHB, 2)
+    left_PHB = method.scores_PHB - level_means(method.scores_PHB, 2)
     counts = dict(zip(AXES, left_PHB.shape, strict=True))
     found: Own = {}
     rest_PHB, freedom = left_PHB, int(np.isfinite(left_PHB).sum()) - counts["block"]
@@ -152,7 +152,7 @@ def own_of(method: Method) -> Own:
         n = counts[axis]
         if n < 2:
             continue
-        means = _level_means(left_PHB, place)
+        means = level_means(left_PHB, place)
         found[axis] = (float(np.var(means.ravel(), ddof=1)), n - 1)
         rest_PHB, freedom = rest_PHB - means, freedom - (n - 1)
     varied = len(found) + (counts["block"] > 1)
@@ -161,19 +161,9 @@ def own_of(method: Method) -> Own:
     return found
 
 
-def _level_means(scores_PHB: Floats, place: int) -> Floats:
-    """Means of the levels of one axis, along that axis and broadcast over the others."""
-    others = tuple(axis for axis in range(3) if axis != place)
-    return np.asarray(np.nanmean(scores_PHB, axis=others, keepdims=True))
-
-
-def _block_means(table: Table) -> Floats:
-    return np.array([_level_means(method.scores_PHB, 2).ravel() for method in table.methods])
-
-
 def _blocks(table: Table) -> Component | None:
     """Residual variance of block means, methods and blocks taken out: the error of a repeated-measures ANOVA."""
-    means_MB = _block_means(table)
+    means_MB = table.block_means
     methods, blocks = means_MB.shape
     if blocks < 2 or methods < 2:
         return None
@@ -257,7 +247,7 @@ def _own_variances(table: Table, own: Sequence[Own], factor: float) -> Floats:
     own_M = np.array(single)
     variance_MM = own_M[:, None] + own_M
     if has_blocks:
-        means_MB = _block_means(table)
+        means_MB = table.block_means
         centred_MB = means_MB - means_MB.mean(1, keepdims=True)
         squares = (centred_MB**2).sum(1)
         between_MM = squares[:, None] + squares - 2 * centred_MB @ centred_MB.T
@@ -287,7 +277,7 @@ def _terms(method: Method, found: Own, has_blocks: bool) -> list[tuple[float, in
 
 def _replicate_sd(table: Table) -> float:
     """Standard deviation of single scores around their method's mean, shared blocks taken out."""
-    means_MB = _block_means(table)
+    means_MB = table.block_means
     common_B = means_MB.mean(0) - means_MB.mean()
     squares, freedom = [], 0
     for method in table.methods:

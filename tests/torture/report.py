@@ -35,12 +35,12 @@ def text(records: Sequence[Record], command: str, machine: dict[str, Any]) -> st
         "parts of files and folders that killed processes left, until `chembench gc`": sum(r["parts"] for r in records),
         "time": f"{sum(record['seconds'] for record in records) / 60:.0f} min",
     }
-    lines = [HEAD, *_table(("", ""), facts.items()), "", *_table(("what was killed", "kills"), sorted(kinds.items()))]
+    lines = [HEAD, *table(("", ""), facts.items()), "", *table(("what was killed", "kills"), sorted(kinds.items()))]
     rows = [
         (r["space"], r["seed"], sum(r["kills"].values()), r["starts"], len(r["violations"]), f"{r['seconds']:.0f}")
         for r in records
     ]
-    lines += ["", *_table(("space", "seed", "kills", "starts", "violations", "seconds"), rows)]
+    lines += ["", *table(("space", "seed", "kills", "starts", "violations", "seconds"), rows)]
     return "\n".join([*lines, ""])
 
 
@@ -52,6 +52,6 @@ def write(file: Path, records: Sequence[Record], command: str) -> None:
         part.write_text(text(records, command, environment_now()))
 
 
-def _table(head: Sequence[str], rows) -> list[str]:
+def table(head: Sequence[str], rows) -> list[str]:
     lines = [head, ["---"] * len(head), *rows]
     return ["| " + " | ".join(str(cell) for cell in line) + " |" for line in lines]

@@ -6,6 +6,7 @@ import numpy as np
 
 from chembench.statistics.estimates import Key
 from chembench.statistics.power import Design
+from chembench.statistics.replicates import Method, Table, in_order
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ LAYOUTS = (
 MOLECULES = 200
 
 
-def board(random, layout, truth, methods, means=None):
-    """Scores of one board, and the true mean of each method over the axes that vary in it.
+def scores_of(random, layout, truth, methods, means):
+    """Scores of one board, shape (methods, pre-training seeds, head seeds, blocks).
 
     An axis with one level is part of the truth: with one checkpoint, the claim is of that checkpoint.
     """
@@ -79,17 +80,33 @@ def board(random, layout, truth, methods, means=None):
     block_MB = width_M * truth.block * _blocks(random, layout, truth, methods)
     run_MPHB = width_M[:, :, None, None] * truth.run * random.standard_normal((methods, p, h, b))
     common_B = truth.common * random.standard_normal(b) * (b > 1)
-    mean_M = np.zeros(methods) if means is None else np.asarray(means, dtype=float)
-    scores = (
-        mean_M[:, None, None, None]
-        + pretrain_MP[:, :, None, None]
-        + head_MH[:, None, :, None]
-        + (block_MB + common_B)[:, None, None, :]
-        + run_MPHB
-    )
+    own_MPHB = np.asarray(means, dtype=float)[:, None, None, None] + pretrain_MP[:, :, None, None]
+    return own_MPHB + head_MH[:, None, :, None] + (block_MB + common_B)[:, None, None, :] + run_MPHB
+
+
+def names_of(methods):
+    return [f"m{m:02d}" for m in range(methods)]
+
+
+def keyed(scores_MPHB, layout):
+    """The same as `compare` takes it."""
+    _, p, h, b = scores_MPHB.shape
     is_outer = layout.outer > 1
     keys = [Key(i, 0 if is_outer else k, j, k if is_outer else 0) for i in range(p) for j in range(h) for k in range(b)]
-    return {f"m{m:02d}": dict(zip(keys, scores[m].ravel().tolist(), strict=True)) for m in range(methods)}, mean_M
+    return {
+        name: dict(zip(keys, scores_PHB.ravel().tolist(), strict=True))
+        for name, scores_PHB in zip(names_of(len(scores_MPHB)), scores_MPHB, strict=True)
+    }
+
+
+def table_of(scores_MPHB, layout):
+    """The table that `compare` makes of it, without the way through keys."""
+    methods = [
+        Method(name, scores_PHB, float(scores_PHB.mean()), False)
+        for name, scores_PHB in zip(names_of(len(scores_MPHB)), scores_MPHB, strict=True)
+    ]
+    blocks = tuple(range(layout.blocks))
+    return Table("lower", in_order(methods, "lower"), blocks, "outer" if layout.outer > 1 else "split", 1, ())
 
 
 def _levels(random, sd, methods, n):
