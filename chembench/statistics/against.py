@@ -1,4 +1,4 @@
-"""A method against the forest baseline, which stands in a column of every board."""
+"""A method against another, such as the forest baseline that stands in a column of every board."""
 
 from __future__ import annotations
 
@@ -62,6 +62,8 @@ def _half(variance: float, freedom: float) -> float:
 
 def _by_seed(scores: Mapping[Key, float], forest: Mapping[Key, float]) -> Difference:
     """On one split; how much the method's checkpoints differ is part of the interval."""
+    if len({key.pretrain_seed for key in forest}) > 1:  # checkpoints of two methods: nothing to pair
+        return _apart(scores, forest)
     other = means_by(Key._fields.index("head_seed"), forest)
     own = {
         Key(checkpoint, 0, index): value
@@ -72,6 +74,15 @@ def _by_seed(scores: Mapping[Key, float], forest: Mapping[Key, float]) -> Differ
         pairs = estimate_crossed({key: value - other[key.head_seed] for key, value in own.items()})
         return Difference(value=pairs.mean, low=pairs.low, high=pairs.high, n=pairs.n, basis="paired by seed")
     return Difference(value=mean(scores.values()) - mean(forest.values()), n=1, basis="means")
+
+
+def _apart(scores: Mapping[Key, float], other: Mapping[Key, float]) -> Difference:
+    """Two methods that each have checkpoints of their own."""
+    board = table({"method": scores, "other": other}, "lower")
+    variance, freedom = alone(board, 0.0)
+    value, half = mean(scores.values()) - mean(other.values()), _half(variance, freedom)
+    n = min(method.checkpoints for method in board.methods)
+    return Difference(value=value, low=value - half, high=value + half, n=n, basis="means")
 
 
 def _of(checkpoint: int, scores: Mapping[Key, float]) -> dict[Key, float]:

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from chembench.config import stable_seed
+from chembench.header import environment_now
 from chembench.statistics.against import difference
 from chembench.statistics.comparison import half_widths
 from chembench.statistics.estimates import OVERLAP, estimate_crossed
 from chembench.statistics.power import AXIS_NAMES, POWER, detectable_difference, replicates_needed
 from chembench.statistics.spread import spread
-from torture import simulated
+from torture import simulated, statistics_report
 
 LIMIT = 0.07
 """Of boards with any false separation, at a family-wise level of 5 %."""
@@ -138,7 +139,7 @@ def main():
     parser.add_argument("--report", type=Path, default=Path("reports/statistics.md"))
     given = parser.parse_args()
     work = [(*task, given.boards, given.seed) for task in tasks()]
-    records, failed = [], 0
+    records, failed, machine = [], 0, environment_now()
     with get_context("spawn").Pool(given.processes) as pool:
         for record in pool.imap(carried_out, work):
             records.append(record)
@@ -148,9 +149,7 @@ def main():
             line = [record["what"], record["layout"].name, record["truth"].name, record["methods"], said, *problems]
             sys.stdout.write("; ".join(map(str, line)) + "\n")
             sys.stdout.flush()
-    from torture import statistics_report
-
-    statistics_report.write(given.report, records, given)
+    statistics_report.write(given.report, records, given, machine)
     return 1 if failed else 0
 
 

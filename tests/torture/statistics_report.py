@@ -1,5 +1,6 @@
 """``reports/statistics.md``: what was simulated, and how often the statistics were wrong."""
 
+from chembench.paths import written_whole
 from torture import simulated
 from torture.report import table
 
@@ -85,9 +86,6 @@ def _truth(truth):
     return truth.name, truth.pretrain, truth.block, truth.head, truth.run, truth.common, widths, folds
 
 
-def write(file, records, given):
-    from chembench.header import environment_now
-    from chembench.paths import written_whole
-
+def write(file, records, given, machine):
     with written_whole(file) as part:
-        part.write_text(text(records, given, environment_now()))
+        part.write_text(text(records, given, machine))

@@ -109,6 +109,13 @@ def test_a_seed_that_is_better_on_every_split_is_in_the_interval():
     assert found.high - found.value == pytest.approx(half)
 
 
+def test_checkpoints_of_both_sides_count_on_one_split():
+    found = difference(of_checkpoints([-0.1, 0.0, 0.1], [0.0]), of_checkpoints([-0.3, 0.0, 0.3], [0.0]))
+    freedom = 0.1**2 / ((0.01**2 + 0.09**2) / 2)  # Welch's
+    half = float(t.ppf(0.975, freedom)) * math.sqrt((0.01 + 0.09) / 3)
+    assert (found.basis, found.n, found.high - found.value) == ("means", 3, pytest.approx(half))
+
+
 def test_outer_test_sets_are_paired_and_their_overlap_counts():
     own = {Key(0, 0, 0, k): score for k, score in enumerate([1.0, 2.0, 4.0, 3.0, 5.0])}
     forest = {Key(0, 0, 0, k): score for k, score in enumerate([1.5, 2.0, 4.5, 4.0, 5.0])}
