@@ -36,10 +36,13 @@ check: install
 test: check
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-# Sweeps are killed so many times, from this seed on, and must end as undisturbed ones do; given again it goes on.
+# Statistics face so many boards with a known truth. Sweeps are killed so many times, from this seed on, and must end as
+# undisturbed ones do; given again it goes on.
+BOARDS ?= 1000
 KILLS ?= 100
 SEED ?= 0
 torture: install
+	PYTHONPATH=tests $(BIN)/python -m torture.statistics --boards $(BOARDS) --seed $(SEED)
 	PYTHONPATH=tests:tests/flow $(BIN)/python -m torture --kills $(KILLS) --seed $(SEED)
 
 bench: install

@@ -98,46 +98,43 @@ def spread(table: Table, overlap: float) -> Spread | None:
         variance_MM=np.maximum(pooled_MM, own_MM),
         pooled_MM=pooled_MM,
         freedom=freedom,
-        freedom_MM=_freedoms(table, own, (pooled_MM, own_MM), (freedom, factor)),
+        freedom_MM=_freedoms(pooled_MM, own_MM, freedom, _alone_freedoms(table, own, own_MM, factor)),
         overlap=overlap,
         replicate_sd=_replicate_sd(table),
     )
 
 
-def guarded(ratio: float, freedom: float, own_freedom: float) -> float:
-    """Degrees of freedom of a variance ``ratio`` times the pooled one: those of the pooled part and of the excess."""
-    return near(ratio**2 / (1 / freedom + (ratio - 1) ** 2 / own_freedom)) if ratio > 1 else freedom
+def _freedoms(pooled_MM: Floats, own_MM: Floats, freedom: float, alone_MM: Floats) -> Floats:
+    """Degrees of freedom of each pair: of the pooled variance, and of what the pair's own exceeds it by."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio_MM = np.where(own_MM > pooled_MM * (1 + 1e-9), own_MM / pooled_MM, 1.0)
+        mixed_MM = ratio_MM**2 / (1 / freedom + (ratio_MM - 1) ** 2 / alone_MM)
+    mixed_MM = np.where(np.isfinite(ratio_MM), mixed_MM, alone_MM)
+    return np.where(ratio_MM > 1, near(mixed_MM), freedom)
 
 
-def _freedoms(table: Table, own: Sequence[Own], found: tuple[Floats, Floats], limits: tuple[float, float]) -> Floats:
-    """Degrees of freedom of each pair; Satterthwaite's of the pair alone for what exceeds the pooled variance."""
-    (pooled_MM, own_MM), (freedom, factor) = found, limits
-    freedom_MM = np.full(pooled_MM.shape, freedom)
-    for i, j in zip(*np.nonzero(np.triu(own_MM > pooled_MM * (1 + 1e-9), 1)), strict=True):
-        alone = alone_freedom(table, own, (int(i), int(j)), factor)
-        ratio = own_MM[i, j] / pooled_MM[i, j] if pooled_MM[i, j] > 0 else math.inf
-        freedom_MM[i, j] = guarded(ratio, freedom, alone) if math.isfinite(ratio) else alone
-        freedom_MM[j, i] = freedom_MM[i, j]
-    return freedom_MM
-
-
-def alone_freedom(table: Table, own: Sequence[Own], pair: tuple[int, int], factor: float) -> float:
-    """Satterthwaite's degrees of freedom of the variance that a pair has by itself."""
-    has_blocks = len(table.blocks) > 1
-    terms = [term for at in pair for term in _terms(table.methods[at], own[at], has_blocks)]
-    total = math.fsum(_own_variance(table.methods[at], own[at], has_blocks) for at in pair)
+def _alone_freedoms(table: Table, own: Sequence[Own], own_MM: Floats, factor: float) -> Floats:
+    """Satterthwaite's degrees of freedom of the variance that each pair has by itself."""
+    has_blocks, blocks = len(table.blocks) > 1, len(table.blocks)
+    terms = [_terms(method, found, has_blocks) for method, found in zip(table.methods, own, strict=True)]
+    square_M = np.array([math.fsum(value**2 / df for value, df in parts) for parts in terms])
+    fewest_M = np.array([min((df for value, df in parts if value >= 0), default=math.inf) for parts in terms])
+    most_M = np.array([sum(df for _, df in parts) for parts in terms], dtype=np.float64)
+    square_MM, most_MM = square_M[:, None] + square_M, most_M[:, None] + most_M
+    fewest_MM = np.minimum(fewest_M[:, None], fewest_M)
     if has_blocks:
-        means_MB = table.block_means
-        between = float(np.var(means_MB[pair[0]] - means_MB[pair[1]], ddof=1)) * factor
-        terms.append((between, len(table.blocks) - 1))
-        total += between
-    return satterthwaite(total, terms)
+        between_MM = _between(table, factor)
+        square_MM = square_MM + between_MM**2 / (blocks - 1)
+        fewest_MM, most_MM = np.minimum(fewest_MM, blocks - 1), most_MM + blocks - 1
+    freedom_MM = np.divide(own_MM**2, square_MM, out=np.array(most_MM), where=square_MM > 0)
+    return np.asarray(np.clip(freedom_MM, np.minimum(fewest_MM, most_MM), most_MM))
 
 
 def alone(table: Table, factor: float) -> tuple[float, float]:
     """Variance of the difference of two methods, and its degrees of freedom; nothing is pooled."""
     own = [own_of(method) for method in table.methods]
-    return float(_own_variances(table, own, factor)[0, 1]), alone_freedom(table, own, (0, 1), factor)
+    own_MM = _own_variances(table, own, factor)
+    return float(own_MM[0, 1]), float(_alone_freedoms(table, own, own_MM, factor)[0, 1])
 
 
 def own_of(method: Method) -> Own:
@@ -247,13 +244,18 @@ def _own_variances(table: Table, own: Sequence[Own], factor: float) -> Floats:
     own_M = np.array(single)
     variance_MM = own_M[:, None] + own_M
     if has_blocks:
-        means_MB = table.block_means
-        centred_MB = means_MB - means_MB.mean(1, keepdims=True)
-        squares = (centred_MB**2).sum(1)
-        between_MM = squares[:, None] + squares - 2 * centred_MB @ centred_MB.T
-        variance_MM += np.maximum(between_MM, 0.0) / (len(table.blocks) - 1) * factor
+        variance_MM += _between(table, factor)
     np.fill_diagonal(variance_MM, 0.0)
     return np.asarray(variance_MM)
+
+
+def _between(table: Table, factor: float) -> Floats:
+    """Variance of the mean of each pair's differences, from block to block."""
+    means_MB = table.block_means
+    centred_MB = means_MB - means_MB.mean(1, keepdims=True)
+    squares = (centred_MB**2).sum(1)
+    between_MM = squares[:, None] + squares - 2 * centred_MB @ centred_MB.T
+    return np.asarray(np.maximum(between_MM, 0.0) / (len(table.blocks) - 1) * factor)
 
 
 def _own_variance(method: Method, found: Own, has_blocks: bool) -> float:

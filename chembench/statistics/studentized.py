@@ -69,11 +69,9 @@ def _spread_nodes(freedom: float) -> tuple[Floats, Floats]:
     return s, mass / mass.sum()
 
 
-def near(freedom: float) -> float:
-    """Degrees of freedom on a grid of 2 % steps, so that few quantiles are ever reckoned."""
-    if freedom >= NORMAL:
-        return NORMAL
-    return max(1.0, math.exp(round(math.log(freedom) / 0.02) * 0.02))
+def near(freedom: Floats) -> Floats:
+    """Degrees of freedom on a grid of 2 % steps, so that few tails are ever reckoned."""
+    return np.asarray(np.maximum(1.0, np.exp(np.round(np.log(np.clip(freedom, 1.0, NORMAL)) / 0.02) * 0.02)))
 
 
 def tail(q: Any, methods: int, freedom: float) -> Floats:

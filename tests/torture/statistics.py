@@ -134,11 +134,13 @@ def broken(record):
 def main():
     parser = argparse.ArgumentParser(prog="torture.statistics", description=__doc__)
     parser.add_argument("--boards", type=int, default=1000)
+    parser.add_argument("--effects", type=int, default=400, help="boards of each row with a known effect")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--report", type=Path, default=Path("reports/statistics.md"))
     given = parser.parse_args()
-    work = [(*task, given.boards, given.seed) for task in tasks()]
+    boards = {"powers": given.effects}
+    work = [(*task, boards.get(task[0], given.boards), given.seed) for task in tasks()]
     records, failed, machine = [], 0, environment_now()
     with get_context("spawn").Pool(given.processes) as pool:
         for record in pool.imap(carried_out, work):

@@ -36,10 +36,13 @@ checkpoints vary as above: no promise, but why a board with one pre-training see
 
 def text(records, given, machine):
     facts = [
-        ("command", f"`python -m torture.statistics --boards {given.boards} --seed {given.seed}` (`make torture`)"),
+        (
+            "command",
+            f"`python -m torture.statistics --boards {given.boards} --effects {given.effects} --seed {given.seed}`",
+        ),
         ("commit", machine["commit"]),
         ("machine", f"{machine['processor']}, {machine['cpus']} cores, Python {machine['python']}"),
-        ("boards of each row", given.boards),
+        ("boards of each row", f"{given.boards}, with a known effect {given.effects}"),
         ("time", f"{sum(record['seconds'] for record in records) / 60:.0f} min of one core"),
     ]
     by = {what: [r for r in records if r["what"] == what] for what in {r["what"] for r in records}}
