@@ -155,9 +155,7 @@ def _by_means(board: Table, found: Spread, alpha: float) -> Tested:
     upper = np.triu_indices(size, 1)
     p_MM[upper] = tails(np.minimum(q_MM[upper], 1e6), size, found.freedom_MM[upper])
     half_MM = half_widths(found, alpha)
-    for i, j in itertools.combinations(range(size), 2):
-        if len(board.blocks) < 2 and board.methods[i].is_fixed and board.methods[j].is_fixed:
-            p_MM[i, j] = half_MM[i, j] = math.nan
+    p_MM[found.variance_MM == 0] = half_MM[found.variance_MM == 0] = math.nan
     return Tested(words(board, found), _omnibus(board, found, mean_M), p_MM, half_MM)
 
 
@@ -241,7 +239,7 @@ def _comparison(
         p_best=chances(inner, drawn_means(inner, found.overlap)),
         needed={name: plan[0] if plan else None for name, plan in needed.items()},
         needed_axis={name: plan[1] for name, plan in needed.items() if plan},
-        notes=(*board.notes, *tested.notes, *_notes(board, inner)),
+        notes=(*board.notes, *tested.notes, *_notes(board, inner, found)),
     )
 
 
@@ -324,7 +322,7 @@ def design_of(board: Table, found: Spread, alpha: float = ALPHA) -> Design:
     )
 
 
-def _notes(board: Table, inner: Table) -> tuple[str, ...]:
+def _notes(board: Table, inner: Table, found: Spread) -> tuple[str, ...]:
     """What the comparison does not say."""
     notes = []
     if lone := sorted(set(board.names) - set(inner.names)):
@@ -334,6 +332,10 @@ def _notes(board: Table, inner: Table) -> tuple[str, ...]:
     moving = [m for m in inner.methods if not m.is_fixed]
     if all(m.checkpoints == 1 for m in moving):
         notes.append("one pre-training seed: the comparison speaks for these checkpoints, not for their architectures")
+    if (found.variance_MM[np.triu_indices(len(inner.methods), 1)] == 0).any() and len(moving) > 1:
+        notes.append(
+            "some pairs do not vary at all: such replicates say nothing about differences; vary something else"
+        )
     if len(inner.blocks) == 2:
         notes.append("two blocks show little of how differences vary; three or more are better")
     if inner.inner_splits > 1:

@@ -149,7 +149,7 @@ def _bounds(design: Design) -> Floats:
     freedom_D = _freedom(all_D, terms)
     fewest = [sides * (n - 1) for n, _ in axes]
     own_freedom = min([d.blocks - 1] * has_blocks + fewest)
-    ratio_D = np.maximum(1.0, own_D / np.maximum(all_D, 1e-300))
+    ratio_D = np.clip(own_D / np.maximum(all_D, 1e-300), 1.0, 1e6)
     freedom_D = ratio_D**2 / (1 / freedom_D + (ratio_D - 1) ** 2 / own_freedom)
     return np.asarray(quantiles(d.alpha, k, freedom_D) / math.sqrt(2) * np.sqrt(np.maximum(own_D, all_D)))
 

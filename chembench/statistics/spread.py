@@ -95,13 +95,19 @@ def spread(table: Table, overlap: float) -> Spread | None:
     return Spread(
         components=tuple(components),
         levels_M=levels_M,
-        variance_MM=np.maximum(pooled_MM, own_MM),
+        variance_MM=_seen(table, np.maximum(pooled_MM, own_MM)),
         pooled_MM=pooled_MM,
         freedom=freedom,
         freedom_MM=_freedoms(pooled_MM, own_MM, freedom, _alone_freedoms(table, own, own_MM, factor)),
         overlap=overlap,
         replicate_sd=_replicate_sd(table),
     )
+
+
+def _seen(table: Table, variance_MM: Floats) -> Floats:
+    """Variances, 0 where nothing but rounding is left."""
+    widest = max(float(np.nanmax(np.abs(method.scores_PHB))) for method in table.methods)
+    return np.where(variance_MM > (1e-12 * widest) ** 2, variance_MM, 0.0)
 
 
 def _freedoms(pooled_MM: Floats, own_MM: Floats, freedom: float, alone_MM: Floats) -> Floats:

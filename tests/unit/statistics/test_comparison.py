@@ -6,9 +6,11 @@ import pytest
 from scipy.stats import f_oneway, tukey_hsd
 from statsmodels.stats.anova import AnovaRM
 
-from chembench.errors import ConfigError, DataError
+from chembench.errors import ConfigError, DataError, UnknownNameError
 from chembench.statistics.comparison import compare
 from chembench.statistics.estimates import Key
+from chembench.statistics.regions import region_of
+from chembench.statistics.replicates import scores_from
 
 
 def seeds(*scores):
@@ -178,3 +180,86 @@ def test_order_of_rows_names_and_units_change_no_verdict():
     plain = compare(own, better="lower")
     turned = compare({n: dict(reversed(list(s.items()))) for n, s in reversed(list(own.items()))}, better="lower")
     assert turned == plain
+
+
+def test_regions_are_in_the_unit_of_the_metric():
+    assert region_of("roc_auc") == 0.01
+    assert region_of("rmse", measured_sd=2.0) == pytest.approx(0.1)
+    assert region_of("rmse") is None
+    with pytest.raises(UnknownNameError, match="unknown metric 'auc'"):
+        region_of("auc")
+    with pytest.raises(DataError, match="their standard deviation is 0"):
+        region_of("mae", measured_sd=0.0)
+
+
+def test_ranks_inside_folds_that_overlap_are_trusted_less():
+    own = {"a": folds(1, 2, 3, 4, 5), "b": folds(2, 3, 4, 5, 6), "c": folds(9, 8, 7, 9, 8)}
+    apart = compare(own, better="lower", test="rank", overlap=0.0)
+    lapped = compare(own, better="lower", test="rank")
+    assert pair_of(apart, "a", "c").p < 0.05 < pair_of(lapped, "a", "c").p
+
+
+def test_nemenyi_is_that_of_scikit_posthocs():
+    from scikit_posthocs import posthoc_nemenyi_friedman
+
+    draw = np.random.default_rng(1)
+    own = {name: splits(*draw.normal(at, 1, 8).tolist()) for name, at in (("a", 0), ("b", 1), ("c", 3))}
+    theirs = posthoc_nemenyi_friedman(np.array([list(x.values()) for x in own.values()]).T)
+    found = compare(own, better="lower", test="rank")
+    for pair in found.pairs:
+        at = ["abc".index(pair.first), "abc".index(pair.second)]
+        assert pair.p == pytest.approx(float(theirs.iloc[at[0], at[1]]), abs=1e-4)
+        assert (pair.low, pair.verdict == "equivalent") == (None, False)
+
+
+def test_without_blocks_ranks_are_those_of_kruskal_and_dunn():
+    from scikit_posthocs import posthoc_dunn
+    from scipy.stats import kruskal
+
+    values = [list(own.values()) for own in CLOSE.values()]
+    found = compare(CLOSE, better="lower", test="rank")
+    assert found.omnibus_p == pytest.approx(kruskal(*values).pvalue)
+    assert pair_of(found, "a", "c").p == pytest.approx(float(posthoc_dunn(values, p_adjust="holm").iloc[0, 2]))
+
+
+def test_ranks_over_blocks_refuse_seeds_inside_them():
+    own = {name: {Key(0, k, s): k + s + at for k in range(3) for s in range(2)} for name, at in (("a", 0), ("b", 1))}
+    with pytest.raises(DataError, match="give one score a block, or compare by means"):
+        compare(own, better="lower", test="rank")
+
+
+def test_a_method_that_varies_more_than_the_others_keeps_its_own_variance():
+    wide = {**CLOSE, "d": seeds(1.0, 3.0, 5.0)}
+    plain, found = pair_of(compare(CLOSE, better="lower"), "a", "b"), compare(wide, better="lower")
+    pooled = float(np.sqrt(np.mean([np.var(list(own.values()), ddof=1) for own in wide.values()]) * 2 / 3))
+    own = float(np.sqrt(np.var([1.0, 3.0, 5.0], ddof=1) / 3 + np.var([1.0, 1.2, 1.1], ddof=1) / 3))
+    half = {pair.second: pair.high - pair.difference for pair in found.pairs if pair.first == "a"}
+    assert half["d"] / half["b"] > own / pooled > 1
+    assert half["b"] > plain.high - plain.difference
+
+
+def test_seeds_that_change_nothing_say_nothing():
+    found = compare({"a": seeds(1.0, 1.0), "b": seeds(2.0, 2.0)}, better="lower")
+    assert (found.pairs[0].verdict, found.pairs[0].p, found.pairs[0].low) == ("undecided", None, None)
+    assert any("do not vary at all" in note for note in found.notes)
+    beside = compare({"a": seeds(1.0, 1.0), "b": seeds(2.0, 2.0), "c": seeds(2.0, 2.1)}, better="lower")
+    assert pair_of(beside, "a", "b").verdict == "first"
+
+
+def test_a_replicate_that_is_there_twice_is_refused():
+    rows = [("a", Key(0, 0, 1), 1.0), ("a", Key(0, 0, 0), 2.0)]
+    assert scores_from(rows) == {"a": {Key(0, 0, 1): 1.0, Key(0, 0, 0): 2.0}}
+    with pytest.raises(DataError, match=r"'a' has 1\.0 and 3\.0 at pretrain seed 0, split 0, head seed 1, outer 0"):
+        scores_from([*rows, ("a", Key(0, 0, 1), 3.0)])
+
+
+def test_replicates_that_are_not_crossed_are_told():
+    own = {"a": {Key(0, 0, 0): 1.0, Key(0, 0, 1): 1.1, Key(0, 1, 0): 1.2}, "b": splits(2.0, 2.1)}
+    assert any("not fully crossed: a" in note for note in compare(own, better="lower").notes)
+
+
+def test_inner_splits_of_an_outer_test_set_are_averaged():
+    own = {n: {Key(0, s, 0, o): at + s + o for s in range(2) for o in range(3)} for n, at in (("a", 0.0), ("b", 1.0))}
+    found = compare(own, better="lower")
+    assert found.pairs[0].n == 3 and found.pairs[0].basis == "paired by outer test set"
+    assert any("2 splits inside each outer test set are averaged" in note for note in found.notes)

