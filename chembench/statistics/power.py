@@ -147,10 +147,12 @@ def _bounds(design: Design) -> Floats:
         own_D, all_D = own_D + alone, all_D + pooled
         terms.append((pooled, (k - 1) * (d.blocks - 1)))
     freedom_D = _freedom(all_D, terms)
-    fewest = [sides * (n - 1) for n, _ in axes]
-    own_freedom = min([d.blocks - 1] * has_blocks + fewest)
+    own_terms = [(part_D, n - 1) for (part_SD, _), (n, _) in zip(parts, axes, strict=True) for part_D in part_SD]
+    own_terms += [((1 - varied) * taken_D, left) for taken_D in (taken[0] if taken is not None else ())]
+    own_terms += [(alone, d.blocks - 1)] if has_blocks else []
+    own_freedom_D = _freedom(own_D, own_terms)
     ratio_D = np.clip(own_D / np.maximum(all_D, 1e-300), 1.0, 1e6)
-    freedom_D = ratio_D**2 / (1 / freedom_D + (ratio_D - 1) ** 2 / own_freedom)
+    freedom_D = ratio_D**2 / (1 / freedom_D + (ratio_D - 1) ** 2 / own_freedom_D)
     return np.asarray(quantiles(d.alpha, k, freedom_D) / math.sqrt(2) * np.sqrt(np.maximum(own_D, all_D)))
 
 
