@@ -237,8 +237,9 @@ def report(world: World, command: str) -> str:
 RoBERTa {SIZE}, {world.parameters:,} parameters, fp32, one thread; one pass over {SCALES[0]:,}, {SCALES[1]:,} and
 {SCALES[2]:,} molecules in steps of {BATCH}; the 105 descriptors of the paper; loss: mean absolute error of
 standardised labels on {VALIDATION:,} molecules set aside. Decay over the last {DECAY:.0%} of the steps of each
-scale (wsd); warm-up over 6 % of its steps (cosine) or of the smallest scale's, {round(0.06 * steps)} steps (wsd). At this commit the
-smallest scale of each was trained once more at its best rate, and gave the same losses to the last digit.
+scale (wsd); warm-up over 6 % of its steps (cosine) or of the smallest scale's, {round(0.06 * steps)} steps (wsd).
+At this commit the smallest scale of each was trained once more at its best rate, and gave the same losses to the
+last digit.
 
 ## Every rate, one seed
 
