@@ -90,11 +90,11 @@ class Sweep:
 
         return {board.name: board for board in self.boards() if isinstance(board, Leaderboard)}
 
-    def report(self, output: Path | None = None) -> list[Path]:
+    def report(self, output: Path | None = None, *, with_runs: bool = True) -> list[Path]:
         """Write ``report.html``, ``report.md`` and figures into ``output``; of a running sweep what there is."""
         from chembench.report.page.write import report_sweep
 
-        return report_sweep(self.begun(), self.paths, output)
+        return report_sweep(self.begun(), self.paths, output, with_runs=with_runs)
 
     def pretrain_board(self) -> PretrainBoard:
         """Validation loss per architecture, size and scale."""

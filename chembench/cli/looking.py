@@ -115,13 +115,14 @@ def diff(first: str, second: str, sweep: str | None, tasks: tuple[str, ...], out
 @click.argument("sweep")
 @out_option
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to, and no other.")
+@click.option("--without-runs", is_flag=True, help="Leave single runs out, of records that may not be passed on.")
 @click.option("--open", "shows", is_flag=True, help="Show the page in the browser.")
-def report(sweep: str, out: Path, output: Path | None, shows: bool) -> None:
+def report(sweep: str, out: Path, output: Path | None, without_runs: bool, shows: bool) -> None:
     """Write the report of SWEEP as one HTML page and as Markdown, with every figure as SVG and PNG."""
     from chembench import api
     from chembench.paths import as_written
 
-    written = api.open_sweep(sweep, out=out).report(output)
+    written = api.open_sweep(sweep, out=out).report(output, with_runs=not without_runs)
     for file in written:
         click.echo(as_written(file))
     if shows:

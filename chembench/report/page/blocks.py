@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from chembench.report.page.plots import Plot
 from chembench.statistics.estimates import Value
@@ -161,3 +161,28 @@ def table(
         ),
         caption=caption,
     )
+
+
+RUNS = "runs"
+"""The section that tells single runs."""
+
+
+def without_runs(report: Report) -> Report:
+    """The same report without its table of runs, and without links to it."""
+    data = report.model_dump()
+    data["sections"] = [section for section in data["sections"] if section["name"] != RUNS]
+    return Report.model_validate(_unlinked(data))
+
+
+def _unlinked(data: Any) -> Any:
+    """Plain data without links to runs, wherever they stand."""
+    if isinstance(data, list | tuple):
+        return [_unlinked(part) for part in data]
+    if not isinstance(data, dict):
+        return data
+    return {name: None if _leads_to_runs(name, part) else _unlinked(part) for name, part in data.items()}
+
+
+def _leads_to_runs(name: str, part: Any) -> bool:
+    to = part["to"] if name == "link" and part else part if name == "anchor" and part else ""
+    return to == RUNS or to.startswith(("line-", "run-"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from chembench.data.audit import read_audit
 from chembench.paths import SweepPaths, written_whole
+from chembench.report.page.blocks import without_runs
 from chembench.report.page.drawing import Drawn, draw
 from chembench.report.page.gather import gather
 from chembench.report.page.html import to_html
@@ -18,17 +19,27 @@ from chembench.sweep.state import SweepState
 TEXT, FIGURES = "report.md", "figures"
 
 
-def report_sweep(state: SweepState, paths: SweepPaths, output: Path | None = None) -> list[Path]:
+def report_sweep(
+    state: SweepState, paths: SweepPaths, output: Path | None = None, *, with_runs: bool = True
+) -> list[Path]:
     """Write the report of a sweep into ``output``; by default into its folder and beside the copies of its boards.
+
+    Args:
+        state: the fold of the ledger.
+        paths: the sweep's folder.
+        output: the one folder to write to.
+        with_runs: tell the score of every single run, and link to it; not for records that may not be passed on.
 
     Raises:
         DataError: if one replicate has two results.
     """
     folders = (paths.root, paths.reports) if output is None else (output,)
-    return write_report(state, paths, boards_from_state(state, read_audit(paths)), folders)
+    return write_report(state, paths, boards_from_state(state, read_audit(paths)), folders, with_runs=with_runs)
 
 
-def write_report(state: SweepState, paths: SweepPaths, boards: Boards, folders: Iterable[Path]) -> list[Path]:
+def write_report(
+    state: SweepState, paths: SweepPaths, boards: Boards, folders: Iterable[Path], *, with_runs: bool = True
+) -> list[Path]:
     """Write the report of a sweep into each of ``folders``; it is gathered and drawn once.
 
     Args:
@@ -36,11 +47,13 @@ def write_report(state: SweepState, paths: SweepPaths, boards: Boards, folders: 
         paths: the sweep's folder.
         boards: made of the same state.
         folders: the sweep's own among them, if it is to lie there; figures of an earlier report are replaced.
+        with_runs: tell the score of every single run, and link to it.
 
     Returns:
         ``report.html`` and ``report.md`` of each folder.
     """
-    report = gather(state, paths, boards)
+    whole = gather(state, paths, boards)
+    report = whole if with_runs else without_runs(whole)
     drawn = {figure.name: draw(figure) for figure in report.figures}
     written = []
     for folder in folders:

@@ -51,7 +51,7 @@ OPTIONS = {
     "rerun": {"--check", "--out", "-f", "--format"},
     "status": {"--out", "-f", "--format"},
     "leaderboard": {"--out", "-f", "--format"},
-    "report": {"--out", "--output", "--open"},
+    "report": {"--out", "--output", "--open", "--without-runs"},
     "diff": {"--sweep", "--task", "--out", "-f", "--format"},
     "audit": {
         "--set", "--tokenizer", "--strict", "--output", "--out", "--data-dir", "--cache-dir", "-f", "--format",

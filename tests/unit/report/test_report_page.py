@@ -9,7 +9,7 @@ from report_rows import TASKS, whole_state
 
 from chembench.api import open_sweep
 from chembench.report.page import write
-from chembench.report.page.blocks import Table
+from chembench.report.page.blocks import Table, without_runs
 from chembench.report.page.drawing import Drawn, draw
 from chembench.report.page.gather import gather
 from chembench.report.page.html import to_html
@@ -232,3 +232,10 @@ def test_a_page_of_a_sweep_that_is_not_finished_says_so(tmp_path, report):
 
 def test_lines_of_one_name_on_two_tasks_are_told_apart():
     assert line_anchor("a", "x") != line_anchor("b", "x") != line_anchor(None, "x")
+
+
+def test_a_report_without_runs_tells_none_and_links_to_none(report):
+    page = Page(page_of(without_runs(report)))
+    assert not [link for link in page.links if link.startswith(("#line-", "#run"))]
+    assert {link.removeprefix("#") for link in page.links if link.startswith("#")} <= set(page.ids)
+    assert "runs" not in page.ids and "boards" in page.ids
