@@ -169,20 +169,21 @@ RUNS = "runs"
 
 def without_runs(report: Report) -> Report:
     """The same report without its table of runs, and without links to it."""
-    data = report.model_dump()
-    data["sections"] = [section for section in data["sections"] if section["name"] != RUNS]
-    return Report.model_validate(_unlinked(data))
+    kept = tuple(section for section in report.sections if section.name != RUNS)
+    return report.model_copy(update={"sections": _unlinked(kept)})
 
 
-def _unlinked(data: Any) -> Any:
-    """Plain data without links to runs, wherever they stand."""
-    if isinstance(data, list | tuple):
-        return [_unlinked(part) for part in data]
-    if not isinstance(data, dict):
-        return data
-    return {name: None if _leads_to_runs(name, part) else _unlinked(part) for name, part in data.items()}
+def _unlinked(value: Any) -> Any:
+    """A value without links to runs, wherever in it they stand."""
+    if isinstance(value, tuple):
+        return tuple(_unlinked(part) for part in value)
+    if not isinstance(value, Value):
+        return value
+    return value.model_copy(
+        update={name: None if _leads_to_runs(part, name) else _unlinked(part) for name, part in value}
+    )
 
 
-def _leads_to_runs(name: str, part: Any) -> bool:
-    to = part["to"] if name == "link" and part else part if name == "anchor" and part else ""
+def _leads_to_runs(part: Any, name: str) -> bool:
+    to = part.to if isinstance(part, Link) else part if name == "anchor" and part else ""
     return to == RUNS or to.startswith(("line-", "run-"))
