@@ -17,6 +17,7 @@ from chembench.report.rows import ResultRow
 from chembench.report.standing import region_of
 from chembench.statistics.comparison import compare
 from chembench.statistics.estimates import Key, Value
+from chembench.statistics.multiplicity import adjust
 
 ALPHA = 0.05
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
@@ -258,13 +259,11 @@ def _scores(rows: Iterable[ResultRow], metric: str) -> dict[Key, float]:
 
 def _adjusted(found: Sequence[Contrast]) -> tuple[Contrast, ...]:
     """The same contrasts, with p and verdicts held over all of them at once."""
-    from statsmodels.stats.multitest import multipletests
-
-    tested = [contrast.p for contrast in found if contrast.p is not None]
-    over_all = iter(multipletests(tested, method="holm")[1].tolist() if tested else ())
+    tested = {str(place): one.p for place, one in enumerate(found) if one.p is not None}
+    over_all = adjust(tested) if tested else {}
     said = []
-    for contrast in found:
-        p = next(over_all) if contrast.p is not None else None
+    for place, contrast in enumerate(found):
+        p = over_all.get(str(place))
         is_lost = contrast.verdict in ("better", "worse") and (p is None or p > ALPHA)
         said.append(contrast.model_copy(update={"p": p, **({"verdict": "undecided"} if is_lost else {})}))
     return tuple(said)

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 from chembench.report.rows import ResultRow
 from chembench.report.verdicts import pareto
+from chembench.statistics import regions
 from chembench.statistics.comparison import Comparison, compare
 from chembench.statistics.estimates import OVERLAP, Key
 
 if TYPE_CHECKING:
     from chembench.report.board import Entry
-
-REGION_OF_SD = 0.05
-"""Differences of RMSE below this share of the labels' standard deviation are practically none."""
-REGION_OF_AUC = 0.01
 
 
 def compared(
@@ -45,17 +42,17 @@ def compared(
 
 
 def region_of(rows: Iterable[ResultRow]) -> float | None:
-    """Half width of the region of practical equivalence, in the unit of the primary metric.
+    """Half width of the region of practical equivalence, in the unit of the primary metric of ``rows``.
 
-    For RMSE it is `REGION_OF_SD` of the training labels' standard deviation, which an RMSE and its normalised value
-    tell; none where no row has both. For ROC-AUC it is `REGION_OF_AUC`.
+    The standard deviation of the training labels is what an RMSE and its normalised value tell; without both there is
+    no region for an RMSE.
     """
     for row in rows:
         if row.task_kind == "classification":
-            return REGION_OF_AUC
+            return regions.region_of("roc_auc")
         raw, normalised = row.metrics.get("test_rmse"), row.metrics.get("test_rmse_normalised")
         if raw and normalised:
-            return REGION_OF_SD * raw / normalised
+            return regions.region_of("rmse", raw / normalised)
     return None
 
 

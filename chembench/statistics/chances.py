@@ -1,7 +1,9 @@
 """P(best): how often a method has the best mean when the independent units are drawn again.
 
 Checkpoints and head seeds are drawn for each method by itself, blocks for all methods at once. Few units vary less than
-what they are drawn from; their deviations are stretched by sqrt(n / (n - 1)), and those of overlapping folds further.
+what they are drawn from, and how much that is they hardly tell: their deviations are stretched by sqrt(n / (n - 1)) and
+then, draw by draw, by the ratio of a normal to a Student's t with n - 1 degrees of freedom; those of overlapping folds
+further. Without the second, three seeds that were right in 56 % claimed 66 % (6 methods, normal scores), with it 54 %.
 """
 
 from __future__ import annotations
@@ -39,9 +41,10 @@ def drawn_means(table: Table, overlap: float, draws: int = DRAWS) -> Floats:
 
 
 def _weights(random: np.random.Generator, draws: int, n: int) -> Floats:
-    """What the deviations of n units weigh in each draw: bootstrap counts around 1, stretched, over n."""
+    """What the deviations of n units weigh in each draw: bootstrap counts around 1 over n, stretched for few units."""
     counts = random.multinomial(n, np.full(n, 1 / n), size=draws)
-    return np.asarray((counts - 1) / n * math.sqrt(n / (n - 1)))
+    spread_D = np.sqrt((n - 1) / random.chisquare(n - 1, draws))
+    return np.asarray((counts - 1) / n * math.sqrt(n / (n - 1)) * spread_D[:, None])
 
 
 def chances(table: Table, means_DM: Floats) -> dict[str, float]:
