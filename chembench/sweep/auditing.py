@@ -344,13 +344,17 @@ def audit_at_start(paths: SweepPaths, space: Space, prepared: Prepared, cache: C
     """Audit the inputs of a sweep before its first trial, if that takes seconds.
 
     Returns:
-        What a person should know of it; empty if nothing, and for a replay, which holds no molecules.
+        What a person should know of it; empty if nothing, and for a replay, which holds no molecules. An audit that
+        cannot be made is told and keeps no sweep from beginning: what trials cannot read fails them with its cause.
     """
     if prepared.replayed is not None:
         return ""
-    inputs = inputs_of_prepared(paths.root.name, space, prepared)
     command = shlex.join(["chembench", "audit", str(as_written(paths.root))])
-    if _known(paths, inputs) is None and not inputs.is_cheap:
-        return f"audit: left out, as it takes a while for data of this size; make it with: {command}"
-    made = audit_sweep(paths, inputs, cache, processes, lambda line: None)
+    try:
+        inputs = inputs_of_prepared(paths.root.name, space, prepared)
+        if _known(paths, inputs) is None and not inputs.is_cheap:
+            return f"audit: left out, as it takes a while for data of this size; make it with: {command}"
+        made = audit_sweep(paths, inputs, cache, processes, lambda line: None)
+    except (ConfigError, DataError) as error:
+        return f"audit: left out, it cannot be made: {error}; try again with: {command}"
     return f"audit: {made.leaks} leaks between training and test; see {command}" if made.leaks else ""

@@ -1,6 +1,7 @@
 """A sweep's audit: of the inputs it was begun with, made when it begins if that takes seconds, kept in its folder."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 from audited import ALKANES, inputs_of
@@ -55,13 +56,25 @@ def test_a_damaged_audit_is_made_anew(paths, inputs, cache):
 def starting(inputs, monkeypatch):
     """Has a sweep begin with these inputs."""
     monkeypatch.setattr(auditing, "inputs_of_prepared", lambda *_: inputs)
-    return lambda paths, cache: auditing.audit_at_start(paths, None, None, cache, 1)
+    return lambda paths, cache: auditing.audit_at_start(paths, None, SimpleNamespace(replayed=None), cache, 1)
 
 
 def test_a_small_sweep_is_audited_when_it_begins(paths, cache, starting):
     told = starting(paths, cache)
     leaks = read_audit(paths).leaks
     assert told == "" if not leaks else told.startswith(f"audit: {leaks} leaks")
+
+
+def test_an_audit_that_cannot_be_made_is_told_and_keeps_no_sweep_from_beginning(paths, cache, starting, monkeypatch):
+    def broken(*_):
+        raise DataError("the corpus is gone")
+
+    monkeypatch.setattr(auditing, "audit_sweep", broken)
+    told = starting(paths, cache)
+    assert told == (
+        f"audit: left out, it cannot be made: the corpus is gone; try again with: chembench audit {paths.root}"
+    )
+    assert read_audit(paths) is None
 
 
 def test_a_large_one_is_told_how(paths, inputs, cache, starting, monkeypatch):
