@@ -23,7 +23,7 @@ from chembench.sweep.ray_folders import RAY, TUNE, clear_ray_folders, ray_folder
 from chembench.sweep.ray_room import Nodes, Patience, Room
 from chembench.sweep.ray_worker import UNWRITTEN, trainable
 from chembench.sweep.results import read_outcome
-from chembench.sweep.running import Desk, RunnerOptions, check_fits, desk, no_ray, no_token, not_started
+from chembench.sweep.running import Desk, RunnerOptions, check_fits, desk, no_ray, no_token, not_started, ran_low
 from chembench.sweep.space import ResourceShape
 
 MANY = 1_000_000
@@ -40,6 +40,9 @@ SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 """Read by Ray and Tune when they are imported."""
+
+LOW_ON_MEMORY = "running low on memory"
+"""How Ray says that it killed workers before the machine would have run out of memory."""
 
 JOINED_SETTINGS = {"RAY_NUM_REDIS_GET_RETRIES": "5"}
 """The same, where a cluster is joined that answers: a wrong token is refused once a second, with a line each time."""
@@ -167,7 +170,12 @@ def _run_tune(searcher: Any) -> None:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # True would fail every item
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except RuntimeError as error:  # what Tune makes of it when Ray kills its workers
+            if LOW_ON_MEMORY not in str(error):
+                raise
+            raise ran_low(str(error)) from error
 
 
 def _bundle(config: Mapping[str, Any]) -> Any:

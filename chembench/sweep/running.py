@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -218,6 +219,17 @@ def no_token(reason: str) -> ConfigError:
     return ConfigError(
         f"ray must find a token where RAY_AUTH_MODE says so, it does not ({reason}); set RAY_AUTH_TOKEN to the "
         "cluster's, or RAY_AUTH_TOKEN_PATH to a file that holds it"
+    )
+
+
+def ran_low(reason: str) -> RunError:
+    """The error for a Ray that killed workers because the machine had no memory left for them."""
+    used = re.search(r"[\d.]+GB used / [\d.]+GB limit", reason)
+    told = f" ({used[0]})" if used else ""
+    return RunError(
+        f"items need memory, the machine ran low on it{told} and Ray ended them; what is finished is kept: give the "
+        "same command again when the machine has more to spare, or with a lower --max-concurrent",
+        "worker-lost",
     )
 
 

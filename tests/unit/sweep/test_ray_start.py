@@ -83,3 +83,42 @@ def test_what_ray_prints_is_never_output_and_stands_in_the_sweeps_log(start, tmp
     told = "(raylet) worker 1 died\n(raylet) worker 2 died\n"
     assert capsys.readouterr() == ("", "" if is_kept else told)
     assert not is_kept or log.read_text() == told
+
+
+def test_a_ray_that_killed_workers_for_want_of_memory_is_told_and_the_sweep_goes_on_later(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    tuner = tune_that_ends(
+        monkeypatch,
+        "Caught unexpected exception: 2 worker(s) were killed due to the node running low on memory.\n"
+        "Memory on the node (IP: 192.0.2.2, ID: a4e9) was 22.91GB used / 23.54GB limit (0.973410)",
+    )
+    with pytest.raises(RunError, match=r"the machine ran low on it \(22\.91GB used / 23\.54GB limit\) .*again") as low:
+        tuner()
+    assert low.value.cause == "worker-lost"
+
+
+def test_whatever_else_tune_raises_is_a_bug_still(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(RuntimeError, match="something else") as other:
+        tune_that_ends(monkeypatch, "something else")()
+    assert not isinstance(other.value, RunError)
+
+
+def tune_that_ends(monkeypatch, message):
+    """Runs a Tune whose ``fit`` raises this."""
+
+    class Tuner:
+        def __init__(self, *_, **__):
+            pass
+
+        def fit(self):
+            raise RuntimeError(message)
+
+    settings = dict.fromkeys(("TuneConfig", "RunConfig", "FailureConfig", "CheckpointConfig"), lambda **_: None)
+    tune = SimpleNamespace(Tuner=Tuner, with_resources=lambda *_: None, **settings)
+    ray = ModuleType("ray")
+    ray.tune = tune
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.tune", tune)
+    monkeypatch.setattr(ray_runner, "trainable", lambda: None)
+    return partial(ray_runner._run_tune, None)
