@@ -37,7 +37,7 @@ def unreadable_smiles():
 
 def one_class_in_a_part():
     table("assay.csv", [*(f"{smiles},1" for smiles in MOLECULES), "c1ccccc1,0"])
-    text = r"(train|valid|test) must hold both classes, target 'y' has .* choose another split or split_seed"
+    text = r"(train|valid|test) must hold both classes, target 'y' has .* use another split_seed or split = 'random'"
     return own("assay.csv", "classification", split="random"), 1, text
 
 

@@ -73,9 +73,8 @@ def test_board_files_are_those_that_are_shown(shown, ray):
         assert json.loads((folder / f"{name}.json").read_text())["lines"] == document["lines"]
     assert {path.suffix for path in folder.iterdir()} == {".md", ".csv", ".json"}
     copied = ray[GRID].view.paths.reports
-    assert {path.name for path in folder.iterdir()} | {"space.toml", "environment.json"} == {
-        path.name for path in copied.iterdir()
-    }
+    beside = {"space.toml", "environment.json", "report.html", "report.md", "figures"}
+    assert {path.name for path in folder.iterdir()} | beside == {path.name for path in copied.iterdir()}
 
 
 def test_every_line_says_what_it_cost(shown):

@@ -125,6 +125,9 @@ def test_one_item_is_shown(swept):
         ("retry", "nothing to retry: no item of sweep 'quickstart' has failed\n"),
         ("gc", "would delete "),
         ("sync", "boards: "),
+        ("audit", "freewilson_pic50"),
+        ("report", "report.html"),
+        ("replay", "regression board of "),
     ],
 )
 def test_a_finished_sweep_is_kept_in_order(verb, told, swept):
@@ -178,7 +181,7 @@ def test_own_data_is_swept(laptop):
 
 def test_no_command_of_the_readme_is_left_out():
     tried = {"spaces", "plan", "doctor", "status", "leaderboard", "show", "predict", "sweep"}
-    tried |= {"resume", "retry", "gc", "sync", "rerun", "diff", "confirm"}
+    tried |= {"resume", "retry", "gc", "sync", "rerun", "diff", "confirm", "audit", "report", "replay"}
     assert {command[1] for command in commands()} == tried | set(LEFT_OUT)
 
 

@@ -26,7 +26,7 @@ PLACES = Places(cache_dir="/cache", data_dir="/raw", max_concurrent=1)
 
 
 def prepared(**changed):
-    return SimpleNamespace(digests=lambda: {**DIGESTS, **changed}, tasks={}, corpus=None)
+    return SimpleNamespace(digests=lambda: {**DIGESTS, **changed}, tasks={}, corpus=None, replayed=None)
 
 
 def space(*overrides):
@@ -47,7 +47,7 @@ def test_a_sweep_goes_on_with_the_files_it_began_with_and_with_more():
 def test_a_file_that_changed_under_a_sweep_is_refused_by_name(gone):
     now = prepared(**{"task delaney": "b", "labels": "m"})
     if gone:
-        now = SimpleNamespace(digests=lambda: {"tokenizer": "t"})
+        now = SimpleNamespace(digests=lambda: {"tokenizer": "t"}, replayed=None)
     with pytest.raises(DataError, match=r"inputs of sweep 's' have changed since it began: labels, task delaney; put"):
         require_same_inputs(now, begun())
 

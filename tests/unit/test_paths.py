@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from chembench import paths
+from chembench.appended import append_line
 from chembench.errors import ConfigError, DiskFullError
 
 
@@ -64,7 +65,7 @@ def test_json_comes_back_as_it_was_and_nan_is_refused(tmp_path):
 def test_lines_are_appended(tmp_path):
     file = tmp_path / "curves" / "c.jsonl"
     for epoch in (1, 2):
-        paths.append_line(file, {"epoch": epoch})
+        append_line(file, {"epoch": epoch})
     assert file.read_text() == '{"epoch": 1}\n{"epoch": 2}\n'
 
 
@@ -130,15 +131,15 @@ class Torn(io.StringIO):
 
 def test_a_line_is_added_whole_or_not_at_all(tmp_path, monkeypatch):
     file = tmp_path / "lines.jsonl"
-    paths.append_line(file, {"a": 1})
+    append_line(file, {"a": 1})
     with monkeypatch.context() as patched:
         real = Path.open
         halves = iter([True])
         patched.setattr(Path, "open", lambda path, mode: Torn(path) if next(halves, False) else real(path, mode))
         with pytest.raises(DiskFullError, match="no space left on the device"):
-            paths.append_line(file, {"b": 2})
+            append_line(file, {"b": 2})
     assert file.read_text() == '{"a": 1}\n'
-    paths.append_line(file, {"c": 3})
+    append_line(file, {"c": 3})
     assert file.read_text() == '{"a": 1}\n{"c": 3}\n'
 
 

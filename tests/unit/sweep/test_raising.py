@@ -46,7 +46,7 @@ def test_what_shrinks_is_refused():
 
 
 def test_every_other_difference_is_refused_also_beside_one_that_is_not():
-    now = grid_space(search__trials=9, finetune__patience=2, grid__molecules=[20], resources={"threads": 2})
+    now = grid_space(search__trials=9, finetune__patience=2, grid__molecules=[20], resources={"threads": 2, "cpus": 2})
     grown, refused = between(grid_space(), now)
     assert grown == ["search.trials: 3 there, 9 here"]
     assert {
