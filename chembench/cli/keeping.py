@@ -18,6 +18,7 @@ from chembench.cli.options import (
     out_option,
     tracking_option,
 )
+from chembench.cli.printed import print_questions
 from chembench.errors import ConfigError
 
 
@@ -27,14 +28,17 @@ from chembench.errors import ConfigError
 @tracking_option
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 def ui(sweep: str | None, out: Path, tracking_uri: str | None, port: int) -> None:
-    """Open MLflow's pages on the runs of SWEEP, or of all sweeps under --out."""
+    """Open MLflow's pages on the runs of SWEEP, with a page for each question, or of all sweeps under --out."""
     from chembench import api
     from chembench.tracking import mlflow_sync
 
-    uri = tracking_uri or (api.open_sweep(sweep, out=out).tracking_uri if sweep else mlflow_sync.default_uri(out))
+    view = api.open_sweep(sweep, out=out) if sweep else None
+    uri = tracking_uri or (view.tracking_uri if view else mlflow_sync.default_uri(out))
     database = uri.removeprefix("sqlite:///")
     if database != uri and not Path(database).is_file():
         raise ConfigError(f"MLflow's database must exist, {database} does not; run a sweep first, or name its --out")
+    if view is not None:
+        print_questions(view, uri, port)
     command = [*mlflow_sync.ui_command(uri), "--port", str(port)]
     click.echo(f"MLflow on http://127.0.0.1:{port} - stop it with Ctrl-C")
     sys.stdout.flush()

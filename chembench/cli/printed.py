@@ -63,6 +63,18 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
+def print_questions(view: Sweep, tracking_uri: str, port: int) -> None:
+    """Each question that MLflow's pages answer about a sweep, with the address of the page."""
+    from chembench.tracking.questions import questions, server_of
+
+    base = server_of(tracking_uri) or f"http://127.0.0.1:{port}"
+    found = questions(view.begun(), view.paths, tracking_uri, base)
+    for question in found:
+        click.echo(f"{question.text}\n  {question.url}")
+    if not found:
+        click.echo(f"MLflow holds no run of sweep '{view.name}' yet; chembench sync sends them")
+
+
 def print_failures(view: Sweep) -> None:
     """How many items failed, the first cause with the place of its traceback, and how to retry; else nothing."""
     from chembench.paths import as_written

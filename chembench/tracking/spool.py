@@ -141,7 +141,7 @@ def parent_record(state: SweepState, paths: SweepPaths, group: Group, *, final: 
     """The sweep itself, as the run under which the items of ``group`` are nested."""
     status: RunStatus = "finished" if state.finished else "interrupted" if final else "running"
     settings = _text(flat(state.header.get("space", {})), MAX_PARAMS + len(MAY_GROW))
-    begun, files = _begun_ms(state), boards(paths, group)
+    begun, files, added = _begun_ms(state), boards(paths, group), extras(paths)
     tags = _sweep_tags(state, paths) | {
         "chembench.trial_uid": parent_uid(state.name, group),
         "chembench.kind": "sweep",
@@ -149,6 +149,7 @@ def parent_record(state: SweepState, paths: SweepPaths, group: Group, *, final: 
         "chembench.attempt": "1",
         "chembench.folder": folder_name(paths),
         "chembench.boards": digest_of_files(files),
+        **({"chembench.extras": digest_of_files(added)} if added else {}),
         **{f"chembench.version.{name}": str(v) for name, v in state.header.get("versions", {}).items()},
         **{f"chembench.{name}": settings.pop(name) for name in MAY_GROW if name in settings},
     }
@@ -164,7 +165,7 @@ def parent_record(state: SweepState, paths: SweepPaths, group: Group, *, final: 
         ended_ms=max(begun, _mtime_ms(paths.ledger, begun)),
         tags=tags,
         params=dict(list(settings.items())[:MAX_PARAMS]),
-        artifacts=tuple(path for path in (paths.space, paths.environment) if path.is_file()),
+        artifacts=(*(path for path in (paths.space, paths.environment) if path.is_file()), *added),
         boards=files,
         is_sweep=True,
     )
@@ -175,6 +176,11 @@ def boards(paths: SweepPaths, group: Group) -> tuple[Path, ...]:
     names = {"pretrain": ("pretraining", "pretrain")}.get(group, (group,))
     files = paths.leaderboards.glob("*") if paths.leaderboards.is_dir() else iter(())
     return tuple(sorted(f for f in files if f.suffix in (".md", ".csv") and f.stem in (*names, "rows")))
+
+
+def extras(paths: SweepPaths) -> tuple[Path, ...]:
+    """The report and the audit of a sweep, as far as they were made."""
+    return tuple(file for file in (paths.report, paths.report.with_suffix(".md"), paths.audit) if file.is_file())
 
 
 def digest_of_files(files: tuple[Path, ...]) -> str:

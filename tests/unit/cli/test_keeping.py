@@ -78,3 +78,19 @@ def test_doctor_mends_where_it_is_told_to(monkeypatch):
     monkeypatch.setattr(doctor, "examine", lambda places: asked.append(places) or [])
     assert cli.run(["doctor", "s", "--fix", "--out", "there"]) == 0
     assert asked == [doctor.Places(sweep="s", out=Path("there"), fix=True)]
+
+
+def test_ui_prints_where_each_question_is_answered(capsys, monkeypatch, tmp_path):
+    from chembench.tracking import questions as asking
+
+    (tmp_path / "mlflow.db").touch()
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    view = SimpleNamespace(tracking_uri=uri, name="s", begun=lambda: None, paths=None)
+    monkeypatch.setattr(api, "open_sweep", lambda name, out: view)
+    monkeypatch.setattr(os, "execvp", lambda program, command: None)
+    found = [asking.Question("best runs", "http://127.0.0.1:5123/#/experiments/1")]
+    monkeypatch.setattr(asking, "questions", lambda state, paths, uri, base: found if base.endswith(":5123") else [])
+    assert cli.run(["ui", "s", "--port", "5123"]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["best runs", "  http://127.0.0.1:5123/#/experiments/1"]
+    assert cli.run(["ui", "s"]) == 0
+    assert "MLflow holds no run of sweep 's' yet; chembench sync sends them" in capsys.readouterr().out
