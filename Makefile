@@ -48,6 +48,7 @@ torture: install
 bench: install
 	$(BIN)/python benchmarks/overhead.py --write
 	$(BIN)/python benchmarks/resume.py --write
+	$(BIN)/python benchmarks/mlflow_runs.py --write
 	$(BIN)/python benchmarks/scaling.py --write
 	$(BIN)/python benchmarks/descriptors.py --write
 	$(BIN)/python benchmarks/corpora.py --write

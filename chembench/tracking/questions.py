@@ -1,4 +1,8 @@
-"""Questions that MLflow's pages answer for a sweep, each as the address of a page: a saved search."""
+"""Questions that MLflow's pages answer for a sweep, each as the address of a page: a saved search with its columns.
+
+MLflow keeps a view that is shared as a tag of its experiment, and so are these kept. The address names the view alone:
+of one that holds a search as well MLflow shows the search without its columns.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from chembench.config import digest_of
 from chembench.paths import SweepPaths
 from chembench.specs import TrialSpec
 from chembench.sweep.state import ItemRecord, SweepState
@@ -21,6 +26,32 @@ SCORE: dict[spool.Group, tuple[str, bool]] = {
 }
 """What runs of an experiment are ordered by, and whether smaller is better."""
 CURVES = "valid/loss"
+COLUMNS = (
+    "tags.`chembench.kind`",
+    "tags.`chembench.architecture`",
+    "tags.`chembench.size`",
+    "tags.`chembench.molecules`",
+)
+RECIPE = ("params.`finetune.method`", "params.`finetune.learning_rate`", "tags.`chembench.status`")
+"""What more is shown of search trials."""
+VIEW = {
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "datasetsFilter": [],
+    "modelVersionFilter": "All Runs",
+    "runsExpanded": {},
+    "runsPinned": [],
+    "runsHidden": [],
+    "runsHiddenMode": "FIRST_20_RUNS",
+    "viewMaximized": True,
+    "runListHidden": False,
+    "isAccordionReordered": False,
+    "groupBy": None,
+    "groupsExpanded": {},
+    "useGroupedValuesInCharts": True,
+    "hideEmptyCharts": True,
+}
+"""The rest of a shared view, as MLflow 3 writes it."""
 MOST_CURVES = 40
 """Runs whose curves are drawn in one chart: their ids stand in its address."""
 
@@ -34,7 +65,7 @@ class Question:
 
 
 def questions(state: SweepState, paths: SweepPaths, tracking_uri: str, base: str) -> list[Question]:
-    """What can be asked of a sweep that MLflow holds; none if it holds nothing of it.
+    """What can be asked of a sweep that MLflow holds; none if it holds nothing of it. The views are kept in MLflow.
 
     Args:
         state: the ledger's fold.
@@ -124,9 +155,13 @@ class _Pages:
 
     def _search(self, experiment: str, tags: dict[str, str], metric: str = "", is_smaller: bool = True) -> str:
         wanted = " and ".join(f"tags.`chembench.{name}` = '{value}'" for name, value in tags.items())
-        order = f"&orderByKey={quote(f'metrics.`{metric}`', safe='')}&orderByAsc={str(is_smaller).lower()}"
-        found = f"{self.base}/#/experiments/{experiment}/runs?searchFilter={quote(wanted, safe='')}"
-        return found + (order if metric else "")
+        order = f"metrics.`{metric}`" if metric else "attributes.start_time"
+        recipe = RECIPE if tags.get("kind") == "search" else ("tags.`chembench.cause`",) if "status" in tags else ()
+        columns = [*([order] if metric else []), *COLUMNS, *recipe]
+        searched = {"searchFilter": wanted, "orderByKey": order, "orderByAsc": is_smaller}
+        key = f"chembench-{digest_of([wanted, order, is_smaller, columns])}"
+        self.store.keep_view(experiment, key, {**VIEW, **searched, "selectedColumns": columns})
+        return f"{self.base}/#/experiments/{experiment}/runs?viewStateShareKey={key}"
 
     def _curves(self, experiment: str, runs: list[str]) -> str:
         fields = {
@@ -134,6 +169,7 @@ class _Pages:
             "metric": json.dumps(CURVES),
             "experiments": json.dumps([experiment]),
             "plot_metric_keys": json.dumps([CURVES]),
+            "x_axis": "step",
         }
         return f"{self.base}/#/metric?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in fields.items())
 

@@ -111,6 +111,13 @@ class Store:
         return (str(found.experiment_id), str(found.artifact_location)) if found is not None else None
 
     @at_the_border
+    def keep_view(self, experiment: str, key: str, view: Mapping[str, object]) -> None:
+        """Keep a view of an experiment's runs, as MLflow's Share does, for addresses with ``viewStateShareKey=key``."""
+        import json
+
+        self.client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{key}", json.dumps(dict(view)))
+
+    @at_the_border
     def runs(self, experiment: str, **tags: str) -> list[Found]:
         """Every run with these values of its tags ``chembench.*``; of one uid the oldest first."""
         wanted = " and ".join(f"tags.`chembench.{name}` = '{value}'" for name, value in tags.items())

@@ -25,13 +25,26 @@ def asked(sweep, database):
     return {question.text: question.url for question in found}
 
 
+def view_of(client, url):
+    """The experiment and the view that an address shows, as MLflow keeps it."""
+    page = urlsplit(urlsplit(url).fragment)
+    experiment, (key,) = page.path.split("/")[2], parse_qs(page.query)["viewStateShareKey"]
+    return experiment, json.loads(client.get_experiment(experiment).tags[f"mlflow.sharedViewState.{key}"])
+
+
 def search(client, url):
     """The uids that a saved search lists, in its order."""
-    page = urlsplit(urlsplit(url).fragment)
-    fields = {name: value for name, (value,) in parse_qs(page.query).items()}
-    order = [f"{fields['orderByKey']} {'ASC' if fields['orderByAsc'] == 'true' else 'DESC'}"]
-    runs = client.search_runs([page.path.split("/")[2]], fields["searchFilter"], order_by=order)
+    experiment, view = view_of(client, url)
+    order = [f"{view['orderByKey']} {'ASC' if view['orderByAsc'] else 'DESC'}"]
+    runs = client.search_runs([experiment], view["searchFilter"], order_by=order)
     return [run.data.tags["chembench.trial_uid"] for run in runs]
+
+
+def test_the_views_have_the_columns_that_answer(asked, client):
+    _, best = view_of(client, asked["solubility: best runs by test score"])
+    assert best["selectedColumns"][:2] == ["metrics.`test/rmse`", "tags.`chembench.kind`"]
+    _, failed = view_of(client, asked["regression: what failed"])
+    assert "tags.`chembench.cause`" in failed["selectedColumns"]
 
 
 def run_of(client, url):
@@ -55,7 +68,7 @@ def test_all_trials_of_the_winners_cell_are_listed(asked, client):
 
 def test_failures_are_listed_where_there_are_some(asked, client):
     url = asked["regression: what failed"]
-    assert search(client, f"{url}&orderByKey=attributes.start_time&orderByAsc=true") == [FAILED.digest]
+    assert search(client, url) == [FAILED.digest]
     assert "pretrain: what failed" not in asked
 
 
