@@ -30,6 +30,8 @@ from chembench.sweep.overrides import apply_overrides
 from chembench.sweep.reading import space_from
 from chembench.sweep.space import GRID_AXES, Space
 
+MOST_REPLICATES = 100
+"""Levels of one axis of replicates in a table; the axes are crossed."""
 NORMALISED = "RMSE is in normalised units: multiply by the standard deviation of the training labels"
 
 
@@ -38,9 +40,11 @@ def space_of_table(space: Space, table: Table) -> Space:
 
     Raises:
         ConfigError: if a row has a value that the space does not compare, or a task that nobody knows.
+        DataError: if an index of a replicate is no small number.
     """
     rows = list(table.rows.values())
     _require_on_axes(space, table.name, rows)
+    _require_a_design(table.name, rows)
     data = space.as_data()
     for name in ("model", "task"):
         data.pop(name, None)
@@ -65,6 +69,17 @@ def space_of_table(space: Space, table: Table) -> Space:
         "resources": {"precision": space.resources.precision},
     }
     return space_from(data)
+
+
+def _require_a_design(file: str, rows: Sequence[Row]) -> None:
+    """Indices that count from 0 make a design which the rows can fill; one that is off would plan without end."""
+    for name in ("pretrain_seed", "split", "head_seed"):
+        row = max(rows, key=lambda row: int(getattr(row, name)))
+        if getattr(row, name) >= MOST_REPLICATES:
+            raise DataError(
+                f"{file}, line {row.line}: {name} counts replicates from 0 and stays below {MOST_REPLICATES:,}, "
+                f"got {getattr(row, name):,}; number them anew"
+            )
 
 
 def space_of_archive(archive: Archive, overrides: Sequence[str] = ()) -> Space:

@@ -159,6 +159,14 @@ def test_what_the_space_does_not_compare_is_refused(rows, tmp_path, before, afte
     assert not (tmp_path / "sweeps").exists()
 
 
+def test_an_index_that_is_no_small_number_is_refused_before_anything_is_planned(rows, tmp_path):
+    off = [line.replace(",regression,2,", ",regression,1000000000,") for line in lines()]
+    with pytest.raises(
+        DataError, match=r"off.csv, line \d+: head_seed counts replicates from 0 .* got 1,000,000,000; n"
+    ):
+        replayed(written(tmp_path / "off.csv", off))
+
+
 def test_a_table_from_scratch_alone_is_refused(rows, tmp_path):
     text = [line.replace(",64,", ",0,") for line in lines() if ",128," not in line]
     with pytest.raises(ConfigError, match=r"at least one row must have molecules above 0"):
