@@ -123,7 +123,7 @@ def looked_at(base: str, repeats: int) -> list[tuple[str, int, list[float]]]:
         found, spent = timed(lambda body=body: asked(base, "runs/search", body), repeats)  # type: ignore[misc]
         rows.append((text, len(found["runs"]), spent))
     ids = [run["info"]["run_id"] for run in found["runs"][:10]]
-    names = "&".join(f"run_ids={run}" for run in ids)
+    names = "&".join(f"run_id={run}" for run in ids)
     call = f"metrics/get-history-bulk?{names}&metric_key=valid/loss"
     found, spent = timed(lambda: asked(base, call), repeats)
     rows.append((f"curves of ten runs, {len(found['metrics'])} points", len(ids), spent))
