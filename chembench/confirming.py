@@ -31,6 +31,11 @@ def confirm(
     for name, value in (("top", top), ("seeds", seeds)):
         if value < 1:
             raise ConfigError(f"{name} must be at least 1, got {value}")
+    if "recorded" in state.header:
+        raise ConfigError(
+            f"more seeds need runs, sweep '{state.name}' is a replay and holds what was recorded alone; "
+            "confirm the sweep that it was made from"
+        )
     rows = rows_from_state(state)
     units = best_units(rows, list(leaderboards(rows, design_from_state(state)).values()), top, tasks)
     base = state.header["confirm"]["head_seeds"]

@@ -27,6 +27,8 @@ NEEDED: tuple[tuple[str, ...], ...] = (
     ("metric",),
 )
 """Columns of a table; of two in one place exactly one is given."""
+MOST_DIGITS = 12
+"""Of a count or an index."""
 OPTIONAL = ("pretrain_seed", "split", "pretrain_loss")
 METRICS: dict[str, TaskKind] = {"rmse": "regression", "rmse_normalised": "regression", "roc_auc": "classification"}
 """Metrics of a recorded test score, and the kind of task each is for."""
@@ -200,8 +202,11 @@ def _molecules(text: str) -> int:
     units = {"k": 10**3, "m": 10**6}
     scale = units.get(text[-1:].lower(), 1)
     digits = text[:-1] if scale > 1 else text
-    if not digits.replace("_", "").isdecimal():
+    digits = digits.replace("_", "")
+    if not digits.isdecimal():
         raise DataError(f"molecules must be a whole number such as 10000000 or 10m, got '{text}'; correct it")
+    if len(digits) > MOST_DIGITS:
+        raise DataError(f"molecules must have {MOST_DIGITS} digits at most, got {len(digits)}; correct it")
     return int(digits) * scale
 
 
@@ -225,6 +230,8 @@ def _index(given: Mapping[str, str], name: str) -> int:
     text = given.get(name, "0")
     if not text.isdecimal():
         raise DataError(f"{name} must be a whole number from 0 on, got '{text}'; correct it")
+    if len(text) > MOST_DIGITS:
+        raise DataError(f"{name} must have {MOST_DIGITS} digits at most, got {len(text)}; number replicates from 0 on")
     return int(text)
 
 

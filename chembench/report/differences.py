@@ -92,7 +92,7 @@ class Differences(Value):
         ways = sorted({one.basis for one in self.contrasts})
         lines = [
             f"the first is {said}; difference is first minus second, {'; '.join(ways)}",
-            f"p is held{several} at a family-wise 5 %; the interval is that of its pair alone",
+            f"p is held{several} at a family-wise 5 %; interval and equivalence are those of the pair alone",
         ]
         return lines + [f"told differently: {line}" for line in self.settings]
 
@@ -112,6 +112,8 @@ def between_lines(side: Side, first: str, second: str, tasks: Collection[str] = 
         UnknownNameError: if there is no such line or task.
         ConfigError: if no task has both sides complete.
     """
+    if first == second:
+        raise ConfigError(f"a difference is one of two lines, got {first} twice; name another")
     found = []
     for task in _tasks(side.design, tasks):
         complete = replicates_of(side.rows, side.design, task)
@@ -148,7 +150,7 @@ def between_sweeps(one: Side, other: Side, tasks: Collection[str] = ()) -> tuple
             _require_same_rows(task, left[method], right[method])
             names = [f"{method} ({sweep})" for sweep in _called(one.sweep, other.sweep)]
             contrast = _contrast(task, one.design, (names[0], left[method]), (names[1], right[method]))
-            found.append(contrast.model_copy(update={"note": _in_common(left[method], right[method])}))
+            found.append(_without_what_is_shared(contrast, left[method], right[method]))
     if not found:
         raise ConfigError(
             f"two sweeps are compared by methods that are complete in both, '{one.sweep}' and '{other.sweep}' have "
@@ -204,15 +206,18 @@ def _require_same_rows(task: str, one: Iterable[ResultRow], other: Iterable[Resu
     for row in other:
         if there.get((row.split, row.outer), row.data) != row.data:
             raise DataError(
-                f"scores are compared on the same molecules, task '{task}' is divided otherwise in the two sweeps "
+                f"scores are compared on the same molecules, task '{task}' is not known to have the same rows in the two sweeps "
                 f"(split {row.split}: rows {there[row.split, row.outer]} and {row.data}); leave that task out"
             )
 
 
-def _in_common(one: Iterable[ResultRow], other: Iterable[ResultRow]) -> str:
-    """Items that are one and the same in both sweeps tell nothing new."""
+def _without_what_is_shared(contrast: Contrast, one: Sequence[ResultRow], other: Sequence[ResultRow]) -> Contrast:
+    """Items that are one and the same in both sweeps tell nothing; where all are, there is no difference to judge."""
     same = {row.uid for row in one} & {row.uid for row in other}
-    return f"{len(same)} items are the same in both" if same else ""
+    if len(same) < max(len(one), len(other)):
+        return contrast.model_copy(update={"note": f"{len(same)} items are the same in both"}) if same else contrast
+    nothing = {"low": None, "high": None, "p": None, "verdict": "undecided"}
+    return contrast.model_copy(update={**nothing, "note": "the same items in both"})
 
 
 def _contrast(

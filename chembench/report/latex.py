@@ -23,6 +23,7 @@ _SPECIAL = {
     "‡": r"\ddag{}",
     "§": r"\S{}",
     "¶": r"\P{}",
+    "‖": r"$\Vert$",
     "·": r"$\cdot$",
 }
 _EVERY = re.compile("|".join(map(re.escape, _SPECIAL)))

@@ -83,7 +83,7 @@ def boards_text(boards: Sequence[Board], form: str) -> str:
     if form == "json":
         return to_json(boards)
     if form == "latex":
-        return "\n".join(map(to_latex, boards))
+        return "\n".join([r"% \usepackage{booktabs}", "", *filter(None, map(to_latex, boards))])
     raise ValueError(
         f"a board is written as one of {', '.join(WRITTEN)}, got {form!r}; use print_boards for a terminal"
     )
@@ -233,7 +233,7 @@ def to_markdown(board: Board) -> str:
         titles, cells = overall_cells(board.overall)
         blocks.append(f"### {OVERALL}")
         aligns = ["left"] + ["right"] * (len(titles) - 1)
-        blocks.append(_markdown_table([title.replace("-\n", "").replace("\n", " ") for title in titles], cells, aligns))
+        blocks.append(_markdown_table([joined_word(title) for title in titles], cells, aligns))
         blocks.append("\n".join(f"- {sentence}" for sentence in order_sentences(board.overall)))
     blocks.append("\n".join(f"- {note}" for note in notes(board)) or "No lines yet.")
     return "\n\n".join(blocks) + "\n"
@@ -252,7 +252,13 @@ def to_latex(board: Board) -> str:
         titles = [_joined(column.title) for column in columns]
         caption = f"{_board_title(board)}, {part.title}" + (f" ({part.note})" if part.note else "")
         tables.append(latex.table(caption, titles, cells, [column.align for column in columns], said))
-    return "\n\n".join([r"% \usepackage{booktabs}", *tables]) + "\n"
+    if isinstance(board, Leaderboard) and board.overall:
+        titles, cells = overall_cells(board.overall)
+        aligns = ["left"] + ["right"] * (len(titles) - 1)
+        caption = f"{_board_title(board)}, {OVERALL}"
+        plain = [joined_word(title) for title in titles]
+        tables.append(latex.table(caption, plain, cells, aligns, order_sentences(board.overall)))
+    return "\n\n".join(tables) + "\n" if tables else ""
 
 
 LATEX_BELOW = 5
@@ -260,6 +266,11 @@ LATEX_BELOW = 5
 
 OVERALL = "all tasks: methods complete on each, in the order of their mean rank"
 _APART_TITLES = ["incomplete", "runs", "reason"]
+
+
+def joined_word(title: str) -> str:
+    """A title of one line, where a hyphen at the end of a line parts a word."""
+    return title.replace("-\n", "").replace("\n", " ")
 
 
 def _joined(title: str) -> str:

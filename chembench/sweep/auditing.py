@@ -313,10 +313,16 @@ def audit_begun(
     """The audit of a sweep on disk; with another tokenizer it is shown alone, not kept.
 
     Raises:
-        ConfigError: if the ledger does not say where its inputs are, or the tokenizer cannot be used.
+        ConfigError: if the ledger does not say where its inputs are, the sweep is a replay, or the tokenizer cannot be
+            used.
         DataError: if one is gone, or is not as it was prepared.
     """
     _refuse_overrides(state.name, overrides)
+    if "recorded" in state.header:
+        raise ConfigError(
+            f"an audit looks at molecules, sweep '{state.name}' is a replay and holds none; "
+            "audit its tasks by name, or the sweep that it was made from"
+        )
     inputs = inputs_of_sweep(state, _tokenizer_from(tokenizer))
     cache, processes = CachePaths(Path(state.header["places"]["cache_dir"])), len(os.sched_getaffinity(0))
     make = audit_inputs if tokenizer else partial(audit_sweep, paths)

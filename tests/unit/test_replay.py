@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chembench import doctor
-from chembench.api import open_sweep, resume, run_sweep
+from chembench.api import audit, open_sweep, resume, run_sweep
 from chembench.cli import run
 from chembench.errors import ConfigError, DataError
 from chembench.recorded.source import read_recording
@@ -214,6 +214,16 @@ def test_another_table_or_a_measurement_needs_another_name(rows, tmp_path):
     space = read_space(str(sweep.paths.space))
     with pytest.raises(ConfigError, match=r"is a replay of rows.csv .*, this one is carried out; give it a --name"):
         run_sweep(space, name=sweep.name, runner="serial", show_progress=False)
+
+
+def test_a_replay_holds_no_more_seeds_and_no_molecules(rows):
+    sweep = replayed(rows, name="kept")
+    before = sweep.paths.ledger.read_bytes()
+    with pytest.raises(ConfigError, match="sweep 'kept' is a replay and holds what was recorded alone"):
+        sweep.confirm(1, 8)
+    with pytest.raises(ConfigError, match="sweep 'kept' is a replay and holds none; audit its tasks by name"):
+        audit(sweep.root)
+    assert sweep.paths.ledger.read_bytes() == before
 
 
 def test_a_replay_is_not_replayed(rows):

@@ -81,6 +81,25 @@ def test_a_malformed_table_is_refused_with_its_line(lines, header, told):
         table(*lines, header=header)
 
 
+@pytest.mark.parametrize("molecules", ["_1", "1__0"])
+def test_underscores_part_digits_of_molecules(molecules):
+    (row,) = table(line().replace("10m", molecules)).rows.values()
+    assert row.cell.molecules == int(molecules.replace("_", ""))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (line().replace(",0,", f",{'1' * 5000},"), r"line 2: repeat must have 12 digits at most, got 5000"),
+        (line().replace("10m", "1" * 5000), r"line 2: molecules must have 12 digits at most, got 5000"),
+    ],
+    ids=["repeat", "molecules"],
+)
+def test_a_number_without_end_is_refused(text, told):
+    with pytest.raises(DataError, match=told):
+        table(text)
+
+
 def test_an_empty_file_is_refused():
     with pytest.raises(DataError, match=r"rows.csv, line 1: .*the file is empty"):
         read_table(Recording("rows.csv", "csv", b""))

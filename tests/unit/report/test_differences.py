@@ -78,14 +78,25 @@ def test_two_sweeps_are_compared_by_the_methods_of_both():
 def test_items_that_two_sweeps_share_are_told():
     found = between_sweeps(side(APART, "one"), side(APART, "one"))
     assert {one.first for one in found} == {f"{m} (one, first)" for m in (ROBERTA, BART, "forest_ecfp4")}
-    assert {one.note for one in found} == {"3 items are the same in both"}
-    assert {one.difference for one in found} == {0.0} and not {"better", "worse"} & {one.verdict for one in found}
+    assert {one.note for one in found} == {"the same items in both"}
+    assert {(one.difference, one.low, one.p, one.verdict) for one in found} == {(0.0, None, None, "undecided")}
+
+
+def test_some_items_that_two_sweeps_share_are_counted():
+    more = [*APART[:2], APART[2].model_copy(update={"uid": "other"})]
+    (found,) = between_sweeps(side(APART, "one"), side(more, "two"))
+    assert found.note == "2 items are the same in both" and found.low is not None
+
+
+def test_a_line_is_not_compared_with_itself():
+    with pytest.raises(ConfigError, match="a difference is one of two lines, got roberta-w64x2-1000 twice"):
+        between_lines(side(APART), ROBERTA, ROBERTA)
 
 
 def test_sweeps_on_other_molecules_are_refused():
     other = [row.model_copy(update={"data": "else"}) for row in APART]
     mine = [row.model_copy(update={"data": "this"}) for row in APART]
-    with pytest.raises(DataError, match="scores are compared on the same molecules, task 'delaney' is divided otherw"):
+    with pytest.raises(DataError, match="scores are compared on the same molecules, task 'delaney' is not known to"):
         between_sweeps(side(mine, "one"), side(other, "two"))
 
 

@@ -11,11 +11,15 @@ def test_every_special_character_is_escaped():
         r"a\_b \& 5 \% \{x\} \$1 \#2 \textasciitilde{} \textasciicircum{} \textbackslash{} \textless{} \textgreater{}"
     )
     assert escaped("0.7 ± 0.1\n†") == r"0.7 $\pm$ 0.1 \dag{}"
+    assert escaped("replayed‖") == r"replayed$\Vert$"
 
 
 def test_each_task_is_one_table_with_as_many_cells_as_columns():
     text = boards_text(boards_from_state(whole_state()).boards, "latex")
-    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 4
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 5, (
+        "three tasks, an order over two, pre-training"
+    )
+    assert text.count("booktabs") == 1
     for table in text.split(r"\begin{tabular}")[1:]:
         columns = len(re.match(r"\{([lr]+)\}", table)[1])
         rows = [line for line in table.split(r"\end{tabular}")[0].splitlines() if line.endswith(r"\\")]
