@@ -206,8 +206,9 @@ def _require_same_rows(task: str, one: Iterable[ResultRow], other: Iterable[Resu
     for row in other:
         if there.get((row.split, row.outer), row.data) != row.data:
             raise DataError(
-                f"scores are compared on the same molecules, task '{task}' is not known to have the "
-                f"same rows in the two sweeps (split {row.split}: rows {there[row.split, row.outer]} and {row.data}); leave that task out"
+                f"scores are compared on the same molecules, task '{task}' is not known to have the same rows in the "
+                f"two sweeps (split {row.split}: rows {there[row.split, row.outer]} and "
+                f"{row.data}); leave that task out"
             )
 
 
