@@ -206,6 +206,15 @@ _COUNTS: dict[str, Callable[[ModelSpec], int]] = {
 }
 
 
+TOKENS_PER_MOLECULE = 45.0
+"""Assumed mean length of drug-like SMILES in tokens, start and end included, wherever a cost is estimated."""
+
+
+def training_flops(spec: ModelSpec, outputs: int, molecules: float) -> float:
+    """Estimated operations of training on so many molecules of mean length; see `flops_per_token`."""
+    return flops_per_token(spec, outputs, TOKENS_PER_MOLECULE) * TOKENS_PER_MOLECULE * molecules
+
+
 def flops_per_token(spec: ModelSpec, outputs: int, length: float) -> float:
     """Estimated floating-point operations of training on one token, forward and backward.
 

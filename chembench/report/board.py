@@ -72,6 +72,8 @@ class Entry(Value):
     size: str | None = None
     molecules: int | None = None
     parameters: int | None = None
+    pretrain_flops: float | None = None
+    """Estimated operations of the pre-training behind it, of one seed."""
     score: Estimate
     """Primary test metric: RMSE in the task's unit, or ROC-AUC."""
     expected: int

@@ -29,6 +29,7 @@ RECORD_COLUMNS = (
     "size",
     "molecules",
     "parameters",
+    "pretrain_flops",
     "score",
     "score_low",
     "score_high",
@@ -103,10 +104,11 @@ def _score(score: Estimate) -> Record:
 
 
 def _entry_record(entry: Entry) -> Record:
-    plain = ("method", "group", "architecture", "size", "molecules", "parameters", "varies", "scope", "validation")
+    plain = ("method", "group", "architecture", "size", "molecules", "parameters")
+    more = ("pretrain_flops", "varies", "scope", "validation")
     against = entry.vs_forest
     return {
-        **{name: getattr(entry, name) for name in plain},
+        **{name: getattr(entry, name) for name in (*plain, *more)},
         **_score(entry.score),
         "status": "complete",
         "replicates_expected": entry.expected,
@@ -133,7 +135,7 @@ def _difference(against: Difference) -> Record:
 
 def _pretrain_record(entry: PretrainEntry) -> Record:
     own = ("method", "architecture", "size", "molecules", "parameters", "epochs", "molecules_seen", "device_hours")
-    plain = (*own, "continues", "molecules_shared", "trunk_device_hours")
+    plain = (*own, "pretrain_flops", "continues", "molecules_shared", "trunk_device_hours")
     return {
         **{name: getattr(entry, name) for name in plain},
         **_score(entry.loss),

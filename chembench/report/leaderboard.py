@@ -207,6 +207,7 @@ def _entry(
     first = rows[0]
     assert first.task_kind is not None
     group = group_of(first)
+    checkpoint = pretrainings.get(first.pretrain_uid or "")
     means = {name: _mean_of(rows, f"test_{name}") for name in SECONDARY[first.task_kind]}
     compared = forest is not None and forest.name != line.name
     return Entry(
@@ -216,6 +217,7 @@ def _entry(
         size=first.size,
         molecules=first.molecules,
         parameters=first.parameters,
+        pretrain_flops=checkpoint.pretrain_flops if checkpoint else None,
         score=estimate_crossed(line.scores, line.overlap),
         expected=len(line.expected),
         varies=what_varies(

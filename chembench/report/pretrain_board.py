@@ -32,6 +32,8 @@ class PretrainEntry(Value):
     """The smaller scale that it continues."""
     molecules_shared: int | None = None
     """Molecules of its trunk, which the smaller scales were shown."""
+    pretrain_flops: float | None = None
+    """Estimated operations of one pre-training, those of its trunk counted in."""
     device_hours: float | None = None
     """Of all pre-training seeds together."""
     trunk_device_hours: float | None = None
@@ -105,6 +107,7 @@ def _entry(group: Sequence[ResultRow], known: Mapping[str, ResultRow]) -> Pretra
         molecules_seen=first.molecules_seen,
         continues=_name(known[first.continues]) if first.continues and first.continues in known else None,
         molecules_shared=first.molecules_shared,
+        pretrain_flops=first.pretrain_flops,
         device_hours=total(row.device_hours for row in group),
         trunk_device_hours=total(known[uid].device_hours for uid in below),
     )

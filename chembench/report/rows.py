@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from chembench.config import collection_paused
+from chembench.models.sizes import training_flops
 from chembench.recorded.table import is_unrecorded
 from chembench.specs import (
     BaselineSpec,
@@ -131,6 +132,8 @@ class ResultRow(BaseModel):
     untuned: bool = False
     replayed: bool = False
     """Recorded elsewhere and given back by a replay, not measured by the sweep."""
+    pretrain_flops: float | None = None
+    """Of a pre-training: estimated operations of all molecules behind it, those of its trunk too."""
     deterministic: bool = False
     """The seed changes nothing."""
     molecules_seen: int | None = None
@@ -239,9 +242,10 @@ def _outcome_fields(spec: PretrainSpec | TrialSpec | BaselineSpec, outcome: Outc
     facts, measured = outcome.facts, outcome.measured
     cost = measured.get("built") if measured.get("reused") else None
     epochs = outcome.metrics.get("epochs")
-    seen, shared = None, facts.get("molecules_shared")
+    seen, flops, shared = None, None, facts.get("molecules_shared")
     if isinstance(spec, PretrainSpec) and epochs is not None:
         seen = epochs * spec.molecules - (shared or 0)
+        flops = training_flops(spec.model, spec.outputs, epochs * spec.molecules)
     return {
         "attempt": outcome.attempt,
         "metrics": dict(sorted(scores.items())),
@@ -252,6 +256,7 @@ def _outcome_fields(spec: PretrainSpec | TrialSpec | BaselineSpec, outcome: Outc
         "untuned": facts.get("untuned", False),
         "deterministic": facts.get("deterministic", False),
         "molecules_shared": shared,
+        "pretrain_flops": flops,
         "molecules_seen": _whole(measured.get("molecules_seen") if seen is None else seen),
         "cause": outcome.cause,
         "message": outcome.message,

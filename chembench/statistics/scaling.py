@@ -85,7 +85,8 @@ def fit(points: Iterable[Point | tuple[float, float]], by: str) -> ScalingFit:
     x = np.log(scales)
     y = np.array([mean([math.log(p.value) for p in kept if p.scale == scale]) for scale in scales])
     line = linregress(x, y)
-    half = float(t.ppf(0.5 + CONFIDENCE / 2, len(scales) - 2)) * float(line.stderr)
+    is_flat = bool(np.ptp(y) == 0)  # the same at every scale: no slope, and nothing is left over that could hide one
+    half = 0.0 if is_flat else float(t.ppf(0.5 + CONFIDENCE / 2, len(scales) - 2)) * float(line.stderr)
     notes = ["three scales: one degree of freedom, so that the interval is wide"] if len(scales) == FEWEST else []
     floor, told = _above_floor(np.exp(x), np.exp(y), float(line.slope), float(line.intercept))
     return ScalingFit(
@@ -93,9 +94,9 @@ def fit(points: Iterable[Point | tuple[float, float]], by: str) -> ScalingFit:
         slope=float(line.slope),
         low=float(line.slope) - half,
         high=float(line.slope) + half,
-        p=float(line.pvalue),
+        p=1.0 if is_flat else float(line.pvalue),
         intercept=float(line.intercept),
-        r2=float(line.rvalue) ** 2,
+        r2=0.0 if is_flat else float(line.rvalue) ** 2,
         scales=len(scales),
         points=len(kept),
         above_floor=floor,

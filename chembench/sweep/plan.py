@@ -10,7 +10,7 @@ from typing import Any
 from chembench.chem.descriptors import descriptor_names
 from chembench.config import Spec
 from chembench.errors import ChembenchError, ConfigError
-from chembench.models.sizes import count_parameters, flops_per_token
+from chembench.models.sizes import TOKENS_PER_MOLECULE, count_parameters, training_flops
 from chembench.specs import Cell, Kind, Precision, PretrainSpec
 from chembench.sweep.cells import (
     Vocabulary,
@@ -28,9 +28,6 @@ from chembench.sweep.cells import (
 from chembench.sweep.shard import Shard
 from chembench.sweep.space import Space
 from chembench.training.schedule import steps_before_decay
-
-TOKENS_PER_MOLECULE = 45.0
-"""Mean length of drug-like SMILES in tokens, start and end included."""
 
 TASK_ROWS = {
     "delaney": 1128,
@@ -163,7 +160,6 @@ def make_plan(space: Space) -> Plan:
 
 def _planned(space: Space, cell: Cell, vocabulary: Vocabulary, outputs: int) -> PlannedCell:
     model = model_of(space, cell, vocabulary)
-    per_molecule = flops_per_token(model, outputs, TOKENS_PER_MOLECULE) * TOKENS_PER_MOLECULE
     passes, shared = _passes(space, cell) if cell.molecules else (0, 0)
     return PlannedCell(
         name=cell.name,
@@ -173,7 +169,7 @@ def _planned(space: Space, cell: Cell, vocabulary: Vocabulary, outputs: int) -> 
         settings=cell.settings,
         parameters=count_parameters(model, outputs),
         precision=space.resources.precision_for(model.hidden),
-        pretrain_flops=per_molecule * passes,
+        pretrain_flops=training_flops(model, outputs, passes),
         passes=passes,
         shared=shared,
     )
@@ -259,8 +255,7 @@ def _finetune_flops(space: Space, planned: list[PlannedCell], items: dict[Kind, 
     per_epoch = 0.0
     for cell in planned:
         model = model_of(space, Cell(architecture=cell.architecture, size=cell.size, molecules=0), vocabulary)
-        per_molecule = flops_per_token(model, 1, TOKENS_PER_MOLECULE) * TOKENS_PER_MOLECULE
-        per_epoch += per_molecule * sum(_rows(task) for task in space.tasks) * (0.8 + 0.1 / 3)
+        per_epoch += training_flops(model, 1, sum(_rows(task) for task in space.tasks) * (0.8 + 0.1 / 3))
     mean_per_trial = per_epoch / (len(planned) * len(space.tasks))
     is_frozen = _methods(space) <= {"linear_probe", "descriptor_probe"}
     return mean_per_trial * trials * (1 / 3 if is_frozen else epochs)

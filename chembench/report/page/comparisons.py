@@ -6,14 +6,17 @@ import itertools
 from collections.abc import Sequence
 from typing import Literal
 
+from chembench.errors import DataError
 from chembench.report.board import Leaderboard, TaskSection
 from chembench.report.columns import decimals_for
-from chembench.report.page.answer import links_of
+from chembench.report.leaderboard import key_of
+from chembench.report.page.answer import links_of, listed
 from chembench.report.page.blocks import Block, Cell, Figure, Heading, Section, Table, absent, paragraph, points, table
 from chembench.report.page.plots import Bar, CriticalPlot, IntervalsPlot, MatrixPlot, Placed
 from chembench.report.page.source import Source, counted, file_part, line_anchor, linked, metric_title, p_text
 from chembench.report.rows import ResultRow
 from chembench.statistics.comparison import Comparison
+from chembench.statistics.components import variance_components
 from chembench.statistics.estimates import mean
 
 _MARKS: dict[str, Literal["plain", "strong", "open"]] = {"first": "strong", "equivalent": "plain"}
@@ -25,7 +28,7 @@ def comparisons(source: Source) -> Section:
     blocks: list[Block] = []
     for section in source.sections:
         blocks.append(Heading(text=section.task))
-        blocks += _of_task(section)
+        blocks += _of_task(section) + _what_varies(source, section)
     for board in source.leaderboards:
         blocks.append(Heading(text=f"{board.kind}: win rates"))
         blocks.append(_win_rates(source, board) or absent("Two complete methods at least are needed for a win rate."))
@@ -174,6 +177,39 @@ def _pairs(section: TaskSection, comparison: Comparison) -> Table:
     titles = ("first", "second", "first minus second", "simultaneous interval", "p", "units", "verdict")
     caption = f"All {counted(len(lines), 'pair')} of {section.task}"
     return table(titles, lines, right=(2, 3, 4), caption=caption).model_copy(update={"is_long": True})
+
+
+def _what_varies(source: Source, section: TaskSection) -> list[Block]:
+    """What scores vary by between replicates of one method, and which axes no interval holds."""
+    rows = {entry.method: source.counted(section.task, entry.method) for entry in section.entries}
+    scores = {
+        method: {key_of(row): row.metrics[f"test_{section.metric}"] for row in own} for method, own in rows.items()
+    }
+    try:
+        fixed = {method for method, own in rows.items() if all(row.deterministic for row in own)}
+        found = variance_components(scores, fixed)
+    except DataError as error:
+        return [absent(f"What scores on {section.task} vary by cannot be told: {error}.")]
+    decimals = decimals_for([part.sd for part in found.parts])
+    lines: list[tuple[str | Cell, ...]] = [
+        (
+            part.axis,
+            f"{part.sd:.{decimals}f}",
+            f"{part.share:.0%}".replace("%", " %"),
+            str(part.freedom),
+            "yes" if part.counts else "no",
+        )
+        for part in found.parts
+    ]
+    held = f"Intervals hold the variance of {listed(found.held)}" if found.held else "Intervals hold nothing"
+    missing = f"; there is one level of {listed(found.not_held)}, and whatever more would add is missing from them"
+    titles = ("varies with", f"SD, {metric_title(section)}", "share", "freedom", "makes a difference uncertain")
+    return [
+        paragraph(
+            f"Variance components of {section.task}, pooled over methods. {held}{missing if found.not_held else ''}."
+        ),
+        table(titles, lines, right=(1, 2, 3)),
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------ win rates

@@ -7,6 +7,7 @@ from typing import Literal
 
 from chembench.errors import DataError
 from chembench.report.board import TaskSection
+from chembench.report.page.answer import listed
 from chembench.report.page.blocks import Block, Cell, absent, paragraph, table
 from chembench.report.page.source import Source, p_text
 from chembench.report.pretrain_board import PretrainEntry
@@ -14,8 +15,6 @@ from chembench.statistics.estimates import mean
 from chembench.statistics.scaling import Point, fit
 from chembench.statistics.transfer import correlations
 
-FEWEST = 3
-"""Scales that a line needs to be more than a join."""
 Ladder = tuple[str, list[Point]]
 """What is the same for all points, and the points."""
 
@@ -23,12 +22,12 @@ Ladder = tuple[str, list[Point]]
 def fits(ladders: Sequence[Ladder], by: str, what: str) -> list[Block]:
     """A line in logarithms through each ladder of three scales or more."""
     lines: list[tuple[str | Cell, ...]] = []
-    refused = 0
+    refused: dict[str, list[str]] = {}
     for name, found in ladders:
         try:
             one = fit(found, by)
-        except DataError:
-            refused += 1
+        except DataError as error:
+            refused.setdefault(str(error), []).append(name)
             continue
         floor = f"{one.above_floor.floor:.3g}" if one.above_floor else "-"
         lines.append(
@@ -45,11 +44,8 @@ def fits(ladders: Sequence[Ladder], by: str, what: str) -> list[Block]:
     if lines:
         titles = (f"{what} against {by}", "slope of logarithms (95 %)", "p", "at twice the scale", "scales", "floor")
         blocks.append(table(titles, lines, right=(1, 2, 3, 4, 5)))
-    if refused:
-        blocks.append(
-            absent(f"No fit of {what} against {by} for {refused} of {len(ladders)}: fewer than {FEWEST} scales.")
-        )
-    return blocks
+    no_fit = f"No fit of {what} against {by} for"
+    return [*blocks, *(absent(f"{no_fit} {listed(names)}: {why}.") for why, names in refused.items())]
 
 
 def transfer(source: Source) -> list[Block]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
+from chembench.models.sizes import TOKENS_PER_MOLECULE
 from chembench.report.board import Entry, TaskSection
 from chembench.report.page.blocks import Block, Figure, Heading, Section, absent, paragraph
 from chembench.report.page.fits import error, fits, loss_points, transfer
@@ -15,7 +16,7 @@ from chembench.report.pretrain_board import PretrainEntry
 from chembench.statistics.scaling import Point
 
 T = TypeVar("T", Entry, PretrainEntry)
-AXES = (("molecules", "pre-training molecules"), ("parameters", "parameters"))
+AXES = (("molecules", "pre-training molecules"), ("parameters", "parameters"), ("pretrain_flops", "pre-training FLOPs"))
 
 
 def scaling(source: Source) -> Section:
@@ -31,8 +32,15 @@ def scaling(source: Source) -> Section:
         blocks += _score_fits(section)
     blocks += [Heading(text="Pre-training loss and fine-tuned score"), *transfer(source)]
     if any(isinstance(block, Figure) for block in blocks):
-        blocks.insert(0, paragraph("Lines join what differs in the axis alone; bars are 95 % intervals."))
+        blocks.insert(0, paragraph(_READ))
     return Section(name="scaling", title="Scaling", blocks=tuple(blocks))
+
+
+_READ = (
+    "Lines join what differs in the axis alone, against FLOPs all models of an architecture; bars are 95 % intervals. "
+    "FLOPs are estimated: those of one pre-training, its trunk counted in, at a mean length of "
+    f"{TOKENS_PER_MOLECULE:g} tokens."
+)
 
 
 def _few(what: str) -> str:
@@ -46,7 +54,7 @@ def _losses(source: Source) -> Figure | None:
         return None
     return Figure(
         name="scaling-loss",
-        caption="Validation loss of pre-training against molecules and parameters.",
+        caption="Validation loss of pre-training against molecules, parameters and FLOPs.",
         plot=LinesPlot(panels=tuple(panels), x_label="", y_label="validation loss", log_x=True, share_y=False),
     )
 
@@ -64,8 +72,13 @@ def _score_fits(section: TaskSection) -> list[Block]:
 
 
 def _loss_label(axis: str, entry: PretrainEntry) -> str:
-    fixed = entry.size if axis == "molecules" else f"{entry.molecules:,}"
-    return " ".join([f"{entry.architecture} {fixed}", *(str(value) for _, value in sorted(entry.settings.items()))])
+    return " ".join([_fixed(axis, entry), *(str(value) for _, value in sorted(entry.settings.items()))])
+
+
+def _fixed(axis: str, entry: Entry | PretrainEntry) -> str:
+    """What points on one line have in common."""
+    fixed = {"molecules": entry.size, "parameters": f"{entry.molecules:,}"}.get(axis)
+    return f"{entry.architecture} {fixed}" if fixed else str(entry.architecture)
 
 
 def _loss_panel(entries: Sequence[PretrainEntry], axis: str, title: str) -> Panel | None:
@@ -128,8 +141,8 @@ def _scores(section: TaskSection) -> Figure | None:
         return None
     return Figure(
         name=f"scaling-{file_part(section.task)}",
-        caption=f"Test {metric_title(section)} on {section.task} ({section.better} is better) against molecules and "
-        "parameters. Dashed, hollow: the same model from scratch.",
+        caption=f"Test {metric_title(section)} on {section.task} ({section.better} is better) against molecules, "
+        "parameters and pre-training FLOPs. Dashed, hollow: the same model from scratch.",
         plot=LinesPlot(
             panels=tuple(panels), x_label="", y_label=f"test {metric_title(section)}", log_x=True, share_y=False
         ),
@@ -141,5 +154,4 @@ def _base(entry: Entry) -> tuple[str | None, str | None, str]:
 
 
 def _label(axis: str, entry: Entry) -> str:
-    fixed = entry.size if axis == "molecules" else f"{entry.molecules:,}"
-    return " ".join(filter(None, (f"{entry.architecture} {fixed}", entry.method.partition("+")[2])))
+    return " ".join(filter(None, (_fixed(axis, entry), entry.method.partition("+")[2])))

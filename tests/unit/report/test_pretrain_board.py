@@ -1,8 +1,10 @@
 import pytest
-from report_rows import pretraining, scored
+from report_rows import pretraining, scored, whole_state
 
+from chembench.models.sizes import flops_per_token
 from chembench.report.columns import records, shown
 from chembench.report.pretrain_board import pretrain_board
+from chembench.report.rows import rows_from_state
 from chembench.report.spent import spent_on
 
 
@@ -73,3 +75,17 @@ def test_what_a_cell_cost_to_pre_train_has_its_trunk_in_it():
     tuned = [scored("t", 1.0, pretrain_uid="l0"), scored("u", 1.0, pretrain_uid="l0")]
     spent = spent_on(tuned[0].method, tuned, tuned, pretrainings)
     assert spent.pretrain_device_hours == 3.0 + 2.0
+
+
+def test_operations_are_those_of_every_molecule_behind_a_model_its_trunk_too():
+    state = whole_state()
+    rows = {row.uid: row for row in rows_from_state(state) if row.kind == "pretrain"}
+    for uid, row in rows.items():
+        spec = state.items[uid].spec
+        a_molecule = 45 * flops_per_token(spec.model, spec.outputs, 45)
+        assert row.pretrain_flops == pytest.approx(a_molecule * row.epochs * spec.molecules)
+    assert rows
+    shared = [row.model_copy(update={"pretrain_flops": 2e9 if row.continues else 1e9}) for row in on_trunk()]
+    large, small = pretrain_board(shared, "s").entries
+    assert (large.pretrain_flops, small.pretrain_flops) == (2e9, 1e9)
+    assert records(pretrain_board(shared, "s"))[0]["pretrain_flops"] == 2e9

@@ -6,11 +6,15 @@ import pytest
 from report_folder import folder, gathered
 from report_rows import TASKS
 
+from chembench.report.board import Entry, TaskSection
 from chembench.report.page.blocks import Figure, Table, Text
 from chembench.report.page.factors import effect_blocks, mixed_blocks, runs_of
 from chembench.report.page.fits import error, fits
+from chembench.report.page.scaling import _score_fits, _scores
 from chembench.report.page.source import Source
 from chembench.report.render import boards_from_state
+from chembench.report.spent import Spent
+from chembench.statistics.estimates import estimate
 from chembench.statistics.factors import Run, effects
 from chembench.statistics.mixed import mixed
 from chembench.statistics.scaling import Point
@@ -30,6 +34,14 @@ def texts(section):
 def tables(section):
     found = [block for block in section.blocks if isinstance(block, Table)]
     return {block.columns[0].title: [[cell.text for cell in line.cells] for line in block.lines] for block in found}
+
+
+def test_what_scores_vary_by_is_told_with_the_axes_that_no_interval_holds(sections):
+    said, own = texts(sections["comparisons"]), tables(sections["comparisons"])["varies with"]
+    assert "Intervals hold the variance of head seed; there is one level of " in said
+    assert "and whatever more would add is missing from them" in said
+    (line,) = own
+    assert (line[0], line[2], line[4]) == ("head seed", "100 %", "yes") and float(line[1]) > 0
 
 
 def test_effects_stand_on_every_counted_run_of_the_cells_that_are_complete_on_all_tasks(tmp_path):
@@ -85,7 +97,14 @@ def test_a_fit_needs_three_scales():
     (line,) = table.lines
     assert [cell.text for cell in line.cells][:2] == ["b", "-1.000 (-1.000 to -1.000)"]
     assert line.cells[3].text == "-50.0%"
-    assert refused.lines[0][0].text == "No fit of loss against molecules for 1 of 2: fewer than 3 scales."
+    assert refused.lines[0][0].text == (
+        "No fit of loss against molecules for a: a scaling fit needs 3 distinct molecules, got 2 (1, 2); add scales."
+    )
+
+
+def test_a_fit_of_an_error_of_nothing_says_that_and_not_that_scales_are_missing():
+    (refused,) = fits([("a", [Point(1, 0.1), Point(2, 0.0), Point(4, 0.2)])], "molecules", "1 - ROC-AUC")
+    assert "needs positive finite numbers, got molecules 2: 0.0" in refused.lines[0][0].text
 
 
 def test_a_fit_falls_with_the_error():
@@ -94,3 +113,32 @@ def test_a_fit_falls_with_the_error():
 
 def test_too_few_pre_trainings_have_no_correlation(sections):
     assert "No correlation of pre-training loss and score: " in texts(sections["scaling"])
+
+
+def test_losses_and_scores_stand_against_molecules_parameters_and_operations():
+    known = dict(architecture="roberta", size="w64x2", score=estimate([1.0, 1.2]), expected=2, varies="head seed")
+    known |= dict(group="cell", scope="", spent=Spent(items=1))
+    entries = tuple(
+        Entry(method=f"roberta-w64x2-{n}", molecules=n, parameters=10, pretrain_flops=1e6 * n, **known)
+        for n in (100, 200, 400)
+    )
+    section = TaskSection(
+        task="t",
+        kind="regression",
+        unit="u",
+        metric="rmse",
+        better="lower",
+        note="",
+        targets=1,
+        entries=entries,
+        incomplete=(),
+    )
+    figure = _scores(section)
+    panels = {panel.x_label: panel.series[0] for panel in figure.plot.panels}
+    assert panels["pre-training molecules"].x == (100, 200, 400)
+    assert panels["pre-training FLOPs"].x == (1e8, 2e8, 4e8) and panels["pre-training FLOPs"].label == "roberta"
+    assert "parameters" not in panels  # one size alone
+    assert [block.columns[0].title for block in _score_fits(section) if isinstance(block, Table)] == [
+        "RMSE against pre-training molecules",
+        "RMSE against pre-training FLOPs",
+    ]

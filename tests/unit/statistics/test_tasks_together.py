@@ -95,6 +95,11 @@ def test_replicates_of_a_scale_are_no_further_scales():
     assert found.above_floor is None and "one degree of freedom" in found.notes[0]
 
 
+def test_values_that_never_change_have_no_slope_and_no_interval_that_is_no_number():
+    found = fit([(scale, 0.5) for scale in (1, 2, 4, 8)], "molecules")
+    assert (found.slope, found.low, found.high, found.p, found.r2) == (0.0, 0.0, 0.0, 1.0, 0.0)
+
+
 def test_two_scales_are_refused():
     with pytest.raises(DataError, match=r"needs 3 distinct FLOPs, got 2 \(10, 1000\); add scales"):
         fit([(10.0, 1.0), (1000.0, 0.5), (10.0, 1.1)], "FLOPs")
