@@ -66,9 +66,13 @@ def read_molecules(text: str, source: str, smiles_column: str) -> Molecules:
         DataError: if there is no molecule, or a row has more or fewer cells than the header.
     """
     suffix = Path(source).suffix.lower()
-    header = next(csv.reader([text.lstrip("\ufeff").partition("\n")[0]]), [])
-    if suffix == ".csv" or (source == "-" and smiles_column in header):
-        molecules = _read_csv(text.lstrip("\ufeff"), source, smiles_column)
+    if suffix == ".csv" or (source == "-" and smiles_column in _header(text)):
+        try:
+            molecules = _read_csv(text.lstrip("\ufeff"), source, smiles_column)
+        except csv.Error as error:
+            raise DataError(
+                f"'{source}' must be a CSV, it is not: {error}; mend it, or give one SMILES a line"
+            ) from error
     elif source == "-" or suffix in LINE_SUFFIXES:
         molecules = _read_lines(text)
     else:
@@ -80,6 +84,13 @@ def read_molecules(text: str, source: str, smiles_column: str) -> Molecules:
             f"'{source}' holds no molecule; give a CSV with a column '{smiles_column}' or one SMILES a line"
         )
     return molecules
+
+
+def _header(text: str) -> list[str]:
+    try:
+        return next(csv.reader([text.lstrip("\ufeff").partition("\n")[0]]), [])
+    except csv.Error:
+        return []
 
 
 def _read_csv(text: str, source: str, smiles_column: str) -> Molecules:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import filecmp
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -41,7 +41,7 @@ class Rebuilt:
 
 
 def sync_sweep(paths: SweepPaths, tracking_uri: str | None = None, say: Say = lambda line: None) -> Rebuilt:
-    """Rebuild the journal, the boards and MLflow's runs of a sweep from its ledger and trial folders.
+    """Rebuild the journal, the boards, the report and MLflow's runs of a sweep from its ledger and trial folders.
 
     May be called while a driver is at work, who then keeps the journal.
 
@@ -56,14 +56,23 @@ def sync_sweep(paths: SweepPaths, tracking_uri: str | None = None, say: Say = la
     """
     state = _begun(paths)
     problems: list[str] = []
-    for name, rebuild in (("Optuna's journal", _rebuild_journal), ("boards", _rebuild_boards)):
+    uri = tracking_uri or tracking_uri_of(state, paths)
+
+    def made(name: str, rebuild: Callable[[SweepPaths, SweepState], str]) -> None:
         try:
             say(f"{name}: {rebuild(paths, state)}")
         except (ChembenchError, OSError) as error:
             problems.append(f"{name}: {error}")
-    uri = tracking_uri or tracking_uri_of(state, paths)
+
+    made("Optuna's journal", _rebuild_journal)
+    made("boards", _rebuild_boards)
     say(f"MLflow: sending to {uri}")
     report = sync(paths.root, uri, final=is_at_rest(paths))
+    if state.finished:  # after its runs, which it links to; and then it is an artifact
+        made("report", _rebuild_report)
+        if not report.unsent:
+            again = sync(paths.root, uri, final=is_at_rest(paths))
+            report = replace(again, sent=report.sent + again.sent)
     if report.unsent:
         problems.append(f"MLflow: {report.message}")
     else:
@@ -96,6 +105,12 @@ def _rebuild_boards(paths: SweepPaths, state: SweepState) -> str:
     _restore_settings(paths, state)
     write_boards(paths)
     return f"in {paths.leaderboards} and {paths.reports}"
+
+
+def _rebuild_report(paths: SweepPaths, state: SweepState) -> str:
+    from chembench.report.page.write import report_sweep
+
+    return f"in {report_sweep(state, paths)[0]}"
 
 
 def _restore_settings(paths: SweepPaths, state: SweepState) -> None:

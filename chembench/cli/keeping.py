@@ -98,7 +98,7 @@ def gc(sweep: str | None, out: Path, cache_dir: Path | None, keep: str | None, d
 @out_option
 @tracking_option
 def sync(sweep: str, out: Path, tracking_uri: str | None) -> int:
-    """Make the boards, MLflow's runs and Optuna's journal of SWEEP anew from its ledger and its trials."""
+    """Make the boards, the report, MLflow's runs and Optuna's journal of SWEEP anew from its ledger and its trials."""
     from chembench import api, upkeep
 
     rebuilt = upkeep.sync_sweep(api.open_sweep(sweep, out=out).paths, tracking_uri, click.echo)

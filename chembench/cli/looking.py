@@ -17,7 +17,7 @@ from chembench.cli.options import (
     set_option,
     space_options,
 )
-from chembench.cli.printed import audit_text, print_boards, print_failures
+from chembench.cli.printed import audit_text, print_boards, print_differences, print_failures
 from chembench.errors import ConfigError
 
 SHOWN_UNREADABLE = 10
@@ -104,11 +104,10 @@ def diff(first: str, second: str, sweep: str | None, tasks: tuple[str, ...], out
     found = api.diff(first, second, sweep=sweep, tasks=tasks, out=out)
     if form == "json":
         click.echo(printing.as_json(found.model_dump(mode="json")))
-        return
-    click.echo(printing.table(found.as_rows(), found.COLUMNS, form))
-    if form == "table":
-        for sentence in found.sentences():
-            click.echo(f"> {sentence}")
+    elif form == "table":
+        print_differences(found)
+    else:
+        click.echo(printing.table(found.as_rows(), found.COLUMNS, form))
 
 
 @click.command()

@@ -9,6 +9,7 @@ import click
 if TYPE_CHECKING:
     from chembench.data.audit import Audit
     from chembench.handles import Sweep
+    from chembench.report.differences import Differences
 
 
 def print_boards(view: Sweep, form: str) -> None:
@@ -22,6 +23,19 @@ def print_boards(view: Sweep, form: str) -> None:
         render.print_boards(boards, Console())
     else:
         click.echo(render.boards_text(boards, form), nl=False)
+
+
+def print_differences(found: Differences) -> None:
+    """A table for each task, as wide as its names, and what all lines say together."""
+    from itertools import groupby
+
+    from chembench import printing
+
+    columns = [name for name in found.COLUMNS if name not in ("task", "metric", "pairs")]
+    for title, rows in groupby(found.as_rows(), lambda row: f"{row['task']}: {row['metric']}"):
+        click.echo(f"{title}\n{printing.table(list(rows), columns)}\n")
+    for sentence in found.sentences():
+        click.echo(f"> {sentence}")
 
 
 def audit_text(audit: Audit, form: str) -> str:

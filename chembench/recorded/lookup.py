@@ -54,7 +54,8 @@ def look_up(work: Work) -> Found:
     if isinstance(opened, Table):
         row = opened.rows.get(key)
         if row is None:
-            raise DataError(_never(f"{key} (cell/task/pre-training seed/split/repeat)", file, "add a line for it"))
+            what = f"{key} (cell/task/pre-training seed/split/repeat)"
+            raise DataError(_never(what, file, "add it to your table, and replay that under another --name"))
         return _from_row(row, work)
     item = opened.items.get(key)
     if item is None:

@@ -109,7 +109,8 @@ def read_table(recording: Recording) -> Table:
         if not rows:
             raise DataError("a table of recorded scores has at least one line below its header, this one has none")
     except csv.Error as error:
-        raise DataError(f"{recording.name}, line {lines.line_num}: not valid CSV: {error}; mend the quotes") from error
+        way_out = "shorten the value" if "field larger than field limit" in str(error) else "mend the quotes"
+        raise DataError(f"{recording.name}, line {lines.line_num}: not valid CSV: {error}; {way_out}") from error
     except ChembenchError as error:
         raise DataError(f"{recording.name}, line {number}: {str(error).rstrip('.')}") from error
     return Table(recording.name, rows)

@@ -187,12 +187,17 @@ def notes(board: Board) -> list[str]:
     if isinstance(board, PretrainBoard):
         return [_INTERVAL] if board.entries else []
     entries = [entry for section in board.sections for entry in section.entries]
-    said = [
-        "lines stand in the order of their mean test score; rank is 1 + how many methods are shown to be better, at a "
-        "family-wise 5 %; methods that share a letter under ties are not shown to differ",
-        _INTERVAL,
-        "P(best): share of bootstrap draws, over what is independent, in which the method has the best mean",
-    ]
+    said = ["lines stand in the order of their mean test score"] if entries else []
+    if any(entry.rank is not None for entry in entries):
+        said[0] += (
+            "; rank is 1 + how many methods are shown to be better, at a family-wise 5 %; methods that share a letter "
+            "under ties are not shown to differ"
+        )
+        said.append(
+            "P(best): share of bootstrap draws, over what is independent, in which the method has the best mean"
+        )
+    if any(entry.score.low is not None for entry in entries):
+        said.insert(1, _INTERVAL)
     if any(entry.more_runs is not None for entry in entries):
         said.append(
             "more runs to part: of this method and of the best mean, each; at 80 % power if means stay as found"
@@ -312,6 +317,8 @@ def print_boards(boards: Sequence[Board], console: Console) -> None:
     left_out: dict[str, None] = {}
     said: dict[str, None] = {}
     for board in boards:
+        if isinstance(board, PretrainBoard) and not records(board):
+            continue  # nothing was pre-trained
         left_out |= _print_board(board, console)
         said |= dict.fromkeys(notes(board))
     if left_out:

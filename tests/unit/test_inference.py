@@ -47,6 +47,12 @@ def test_a_missing_column_is_told_with_the_nearest():
         read_molecules("id,Smile\n1,CCO\n", "in.csv", "smiles")
 
 
+@pytest.mark.parametrize("source", ["m.csv", "-"])
+def test_a_value_that_no_csv_may_have_is_told(source):
+    with pytest.raises(DataError, match=f"'{source}' must be a CSV, it is not: field larger than field limit"):
+        read_molecules(f"smiles,name\nC,{'n' * 140_000}\n", source, "smiles")
+
+
 def test_an_unknown_kind_of_file_is_refused():
     with pytest.raises(ConfigError, match=r"molecules are read from \.csv or \.smi.*got 'in\.sdf'"):
         read_molecules("x", "in.sdf", "smiles")

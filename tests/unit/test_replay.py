@@ -138,7 +138,10 @@ def test_what_was_never_recorded_fails_and_says_so(rows, tmp_path):
     sweep = replayed(written(tmp_path / "short.csv", kept))
     assert sweep.exit_code == 3
     told = {item.outcome.message for item in sweep.state().items.values() if item.status == "failed"}
-    assert any("llama-w16x1-128/freewilson_pic50/0/0/0 " in text and "add a line for it" in text for text in told)
+    assert any(
+        "llama-w16x1-128/freewilson_pic50/0/0/0 " in text and "replay that under another --name" in text
+        for text in told
+    )
     incomplete = {line.method: line for line in sweep.leaderboards()["regression"].sections[0].incomplete}
     assert set(incomplete) == {"roberta-w16x1-64", "roberta-w16x1-128", "llama-w16x1-128"}
     assert (incomplete["roberta-w16x1-64"].done, incomplete["roberta-w16x1-64"].expected) == (2, 3)

@@ -78,7 +78,10 @@ def projections(paths):
         found = optuna.load_study(study_name=study.study_name, storage=storage).trials
         trials.append((study.study_name, [(t.state.name, t.value, t.params, t.user_attrs) for t in found]))
     boards = {
-        str(f.relative_to(root)): f.read_text() for root in (paths.leaderboards, paths.reports) for f in root.iterdir()
+        str(f.relative_to(root)): f.read_text()
+        for root in (paths.leaderboards, paths.reports)
+        for f in root.iterdir()
+        if f.is_file() and f.stem != "report"  # it links to runs by their ids
     }
     return trials, boards, runs_of(paths)
 
@@ -132,6 +135,18 @@ def test_every_projection_is_rebuilt_from_ledger_and_trials_alone(paths, bare):
     assert projections(paths) == before
     assert examine_sweep(paths) == []
     assert said[0].startswith("Optuna's journal: ") and "everything is sent" in said[-1]
+    ids = {json.loads(line).get("run_id") for line in paths.sent.read_text().splitlines()} - {None}
+    for report in (paths.report, paths.reports / "report.html"):
+        text = report.read_text()
+        assert "<svg" in text and any(run_id in text for run_id in ids)
+
+
+def test_a_sweep_that_goes_on_gets_no_report(tmp_path, bare):
+    with begun(tmp_path):
+        pass
+    shutil.copy(bare, tmp_path / "sweeps" / "mlflow.db")
+    assert sync_sweep(paths_in(tmp_path)).problems == ()
+    assert not paths_in(tmp_path).report.exists()
 
 
 def test_a_second_call_changes_nothing(paths):
@@ -145,8 +160,11 @@ def test_what_cannot_be_rebuilt_is_told_and_the_rest_is(paths):
     paths.journal.unlink()
     paths.journal.mkdir()
     shutil.rmtree(paths.leaderboards)
+    paths.report.unlink()
+    paths.report.mkdir()
     report = sync_sweep(paths, "http://127.0.0.1:9")
-    journal, mlflow = report.problems
+    journal, page, mlflow = report.problems
+    assert page.startswith("report: ") and str(paths.report) in page
     assert journal.startswith("Optuna's journal: optuna failed in 'write_journal' with")
     assert mlflow.startswith("MLflow: mlflow failed in 'open_store'")
     assert (paths.leaderboards / "regression.md").is_file()

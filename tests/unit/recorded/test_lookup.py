@@ -79,7 +79,7 @@ def test_a_class_score_has_one_name(scores):
 
 
 def test_what_was_never_recorded_is_told(scores, sweep):
-    with pytest.raises(DataError, match=r"bart-13M-10000000/hiv/0/0/7 .* is not in recorded.csv; add a line for it"):
+    with pytest.raises(DataError, match=r"bart-13M-10000000/hiv/0/0/7 .* is not in recorded.csv; add it to your table"):
         look_up(scores.work("bart-13M-10000000/hiv/0/0/7"))
     with pytest.raises(DataError, match=r"search d is not in recorded.jsonl; sweep 'old' never carried it out"):
         look_up(sweep.work("d"))

@@ -69,6 +69,7 @@ def test_an_empty_line_is_no_row():
         ([line().replace("10m", "many")], HEADER, "molecules must be a whole number such as .*, got 'many'"),
         ([line().replace(",0,", ",-1,")], HEADER, "repeat must be a whole number from 0 on, got '-1'"),
         ([line().replace("delaney", '"del')], HEADER, "line 2: not valid CSV: .*; mend the quotes"),
+        ([line().replace("delaney", "d" * 140_000)], HEADER, "line 2: not valid CSV: .*limit.*; shorten the value"),
         (
             [f"{line()},0.1", f"{line(1)},0.2"],
             f"{HEADER},pretrain_loss",

@@ -185,6 +185,20 @@ def test_a_sweep_that_has_just_begun_has_boards_too(tmp_path):
     assert "roberta-w64x2-1000   0/3  no confirm run; search: 1 waiting" in printed(empty.boards, 80)
     write_boards(empty, tmp_path)
     assert "No lines yet." in (tmp_path / "pretraining.md").read_text()
+    assert "pre-training of" not in printed(empty.boards, 80)
+
+
+def test_one_run_each_has_no_word_on_ranks_ties_and_chances():
+    rows = [three("a", [1.0])[0], forest([1.8])[0]]
+    board = leaderboards(rows, design(head_seeds=1))["regression"]
+    text = printed([board], 200)
+    assert "lines stand in the order of their mean test score" in text
+    assert not any(word in text for word in ("rank is", "P(best)", "± is half"))
+    assert all(word in printed([replicated()], 200) for word in ("rank is", "P(best)", "± is half"))
+
+
+def replicated():
+    return leaderboards([*three("a", [1.0, 1.1, 1.2]), *forest()], design())["regression"]
 
 
 @pytest.mark.parametrize(
