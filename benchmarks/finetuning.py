@@ -40,6 +40,7 @@ EPOCHS = 5
 WARM = 5
 SPACE = """
 name = "finetuning"
+seed = {seed}
 tasks = ["{task}"]
 [corpus]
 files = ["rdkit:NCI/first_5K.smi"]
@@ -99,15 +100,21 @@ class Place:
     task: str
     slots: int
 
-    def sweep(self, name: str, trials: int) -> tuple[SweepPaths, Command]:
+    def sweep(self, name: str, trials: int, seed: int = 0) -> tuple[SweepPaths, Command]:
         """One sweep of so many trials, with the command."""
         file = self.root / f"{name}.toml"
         rate, dropout = SEARCHED["learning_rate"], SEARCHED["dropout"]
-        file.write_text(SPACE.format(task=self.task, trials=trials, epochs=EPOCHS, rate=rate, dropout=dropout))
+        settings = {"task": self.task, "trials": trials, "seed": seed, "epochs": EPOCHS}
+        file.write_text(SPACE.format(**settings, rate=rate, dropout=dropout))
         command = [sys.executable, "-c", "from chembench.cli import main; main()", "sweep", "--space", str(file)]
         command += ["--name", name, "--out", str(self.root / name / "sweeps"), "--cache-dir", str(self.root / "cache")]
         done = carried_out([*command, "--max-concurrent", str(self.slots), "--quiet"])
         return SweepPaths(self.root / name / "sweeps" / name), done
+
+    def prepared(self, seed: int) -> SweepPaths:
+        """A sweep of one trial: data, splits and the checkpoint of a seed, which are not measured."""
+        paths = SweepPaths(self.root / f"first{seed}" / "sweeps" / f"first{seed}")
+        return paths if paths.ledger.is_file() else self.sweep(f"first{seed}", 1, seed)[0]
 
 
 def task_here() -> str:
@@ -122,16 +129,17 @@ def trial_file(paths: SweepPaths) -> Path:
     return next(paths.run(item.uid, item.attempt).spec for item in items if item.kind == "search")
 
 
-def by_chembench(place: Place, name: str, trials: int) -> Ended:
-    paths, done = place.sweep(name, trials)
+def by_chembench(place: Place, name: str, trials: int, seed: int) -> Ended:
+    paths, done = place.sweep(name, trials, seed)
     outcomes = [item.outcome for item in read_state(paths).items.values() if item.kind == "search"]
     metrics = [outcome.metrics for outcome in outcomes if outcome is not None and outcome.status == "finished"]
     objectives, epochs = [one["objective"] for one in metrics], [int(one["epochs"]) for one in metrics]
     return Ended(done.seconds, done.cpu_seconds, objectives, epochs)
 
 
-def by_tune(work: Path, trials: int, slots: int, options: tuple[str, ...]) -> Ended:
+def by_tune(work: Path, trials: int, slots: int, seed: int, options: tuple[str, ...]) -> Ended:
     command = [sys.executable, str(OTHER_SIDE), "--work", str(work), "--trials", str(trials), "--slots", str(slots)]
+    command += ["--seed", str(seed)]
     done = carried_out([*command, *options])
     return Ended(done.seconds, done.cpu_seconds, **json.loads(done.output.splitlines()[-1]))
 
@@ -197,31 +205,37 @@ def probe_rows(found: Mapping[str, list[float]]) -> str:
     return table(["linear probe", "s", "CPU s"], lines)
 
 
-def measure(trials: int, rounds: int, slots: int, at_once: bool, root: Path) -> str:
+def measure(settings: Settings, root: Path) -> str:
     """The table, as Markdown.
 
     Raises:
         ClickException: if a way did not carry out all trials and all their epochs.
     """
+    trials, slots = settings.trials, settings.slots
     place = Place(root, task_here(), slots)
-    first, _ = place.sweep("first", 1)  # data, splits and the checkpoint, which are not measured
-    found: dict[str, list[Ended]] = {way: [] for way in (OURS, *OTHERS)}
-    for number in range(rounds if trials else 0):
-        with ThreadPoolExecutor(len(found) if at_once else 1) as pool:
-            ended = {OURS: pool.submit(by_chembench, place, f"round{number}", trials)}
-            for way, options in OTHERS.items():
-                ended[way] = pool.submit(by_tune, trial_file(first), trials, slots, options)
+    others = {way: options for way, options in OTHERS.items() if options or not settings.reused_only}
+    found: dict[str, list[Ended]] = {way: [] for way in (OURS, *others)}
+    for number in range(settings.rounds if trials else 0):
+        seed = settings.seed + number
+        first = place.prepared(seed)
+        with ThreadPoolExecutor(len(found) if settings.at_once else 1) as pool:
+            ended = {OURS: pool.submit(by_chembench, place, f"round{number}", trials, seed)}
+            for way, options in others.items():
+                ended[way] = pool.submit(by_tune, trial_file(first), trials, slots, seed, options)
         for way, runs in found.items():
             runs.append(ended[way].result())
             click.echo(f"{way}: {runs[-1].seconds:.0f} s, {runs[-1].cpu_seconds:.0f} CPU s", err=True)
             if runs[-1].epochs != [EPOCHS] * trials:
                 raise click.ClickException(f"{way} must carry out {trials} x {EPOCHS} epochs, got {runs[-1].epochs}")
+    first = place.prepared(settings.seed)
     task = place.task if place.task == "delaney" else f"{place.task} (delaney-processed.csv is not here)"
-    how = "all ways at once" if at_once else "one way after the other"
+    how = "all ways at once" if settings.at_once else "one way after the other"
+    seeds = f"seed {settings.seed}" if settings.rounds == 1 else f"one seed a round, from {settings.seed} on"
     searched = (
         f"{trials} trials of {EPOCHS} epochs on {task}, full fine-tuning of one RoBERTa w64x2, {slots} processes, "
-        f"{rounds} rounds, {how}; wall time from start to end of the command, and CPU time of all its processes. "
-        f"Scores: root mean square error on validation in standard deviations, lower is better.\n\n{rows(found)}\n"
+        f"{settings.rounds} rounds, {how}, {seeds}; wall time from start to end of the command, and CPU time of all "
+        "its processes. Scores: root mean square error on validation in standard deviations, lower is better; medians "
+        f"of the rounds.\n\n{rows(found)}\n"
         if trials
         else ""
     )
@@ -233,6 +247,25 @@ def measure(trials: int, rounds: int, slots: int, at_once: bool, root: Path) -> 
         f"{probe_rows(probes(trial, 12))}\n"
         f"{machine(first.environment, ('ray', 'optuna', 'torch', 'transformers'))}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command was told."""
+
+    trials: int
+    rounds: int
+    slots: int
+    seed: int
+    at_once: bool
+    reused_only: bool
+
+    @property
+    def words(self) -> str:
+        """The command, without ``--write``."""
+        flags = " --at-once" * self.at_once + " --reused-only" * self.reused_only
+        words = f"python benchmarks/finetuning.py --trials {self.trials} --rounds {self.rounds} --slots {self.slots}"
+        return f"{words} --seed {self.seed}{flags}"
 
 
 def rows(found: dict[str, list[Ended]]) -> str:
@@ -256,13 +289,17 @@ def rows(found: dict[str, list[Ended]]) -> str:
 @click.option("--rounds", default=1, show_default=True)
 @click.option("--slots", default=2, show_default=True, help="Trials at a time.")
 @click.option("--at-once", is_flag=True, help="Run all ways at the same time, where the machine has other work too.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Of both samplers in the first round; the next has the next."
+)
+@click.option("--reused-only", is_flag=True, help="Of the other side only the way that keeps its processes.")
 @click.option("--write", is_flag=True, help="Put the table into reports/benchmarks.md.")
-def main(trials: int, rounds: int, slots: int, at_once: bool, write: bool) -> None:
+def main(write: bool, **told: Any) -> None:
+    settings = Settings(**told)
     with tempfile.TemporaryDirectory(prefix="b_", ignore_cleanup_errors=True) as root:
-        text = measure(trials, rounds, slots, at_once, Path(root))
-    command = f"python benchmarks/finetuning.py --trials {trials} --rounds {rounds} --slots {slots}"
-    command += " --at-once" if at_once else ""
-    publish("Fine-tuning, a whole search", command, text, write=write)
+        text = measure(settings, Path(root))
+    title = "Fine-tuning, a whole search" + (", further seeds" if settings.seed else "")
+    publish(title, settings.words, text, write=write)
 
 
 if __name__ == "__main__":

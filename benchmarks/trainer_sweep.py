@@ -137,7 +137,9 @@ def train_one(
         ).train()
 
 
-def search(work: Mapping[str, Any], trials: int, slots: int, reuse_actors: bool, folder: Path) -> dict[str, Any]:
+def search(
+    work: Mapping[str, Any], trials: int, slots: int, seed: int, reuse_actors: bool, folder: Path
+) -> dict[str, Any]:
     """The whole search: objectives of the trials in the order in which they ended, and their epochs."""
     import logging
 
@@ -157,7 +159,7 @@ def search(work: Mapping[str, Any], trials: int, slots: int, reuse_actors: bool,
         tune.with_resources(tune.with_parameters(train_one, work=dict(work)), {"cpu": 1}),
         param_space={"learning_rate": tune.loguniform(*rate), "dropout": tune.uniform(*dropout)},
         tune_config=tune.TuneConfig(
-            search_alg=OptunaSearch(metric="objective", mode="min", seed=0),
+            search_alg=OptunaSearch(metric="objective", mode="min", seed=seed),
             metric="objective",
             mode="min",
             num_samples=trials,
@@ -175,10 +177,11 @@ def search(work: Mapping[str, Any], trials: int, slots: int, reuse_actors: bool,
 @click.option("--work", required=True, type=click.Path(exists=True, path_type=Path), help="spec.json of a trial.")
 @click.option("--trials", required=True, type=int)
 @click.option("--slots", default=2, show_default=True, help="Trials at a time.")
+@click.option("--seed", default=0, show_default=True, help="Of the sampler.")
 @click.option("--reuse-actors", is_flag=True, help="Let Tune keep its processes.")
-def main(work: Path, trials: int, slots: int, reuse_actors: bool) -> None:
+def main(work: Path, trials: int, slots: int, seed: int, reuse_actors: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="b_", ignore_cleanup_errors=True) as folder:  # short, for Ray's sockets
-        found = search(read_json(work), trials, slots, reuse_actors, Path(folder))
+        found = search(read_json(work), trials, slots, seed, reuse_actors, Path(folder))
     click.echo(json.dumps(found))
 
 
