@@ -8,16 +8,23 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self
+from functools import lru_cache
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 DIGEST_LENGTH = 12
 
 
+@lru_cache(maxsize=65_536)
+def _to_6_digits(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
 def round_float(value: float) -> float:
     """``value`` to 6 significant digits, so that a digest does not hang on the last bit of a logarithm."""
-    return float(f"{value:.6g}")
+    return _to_6_digits(value) if value else value  # 0.0 and -0.0 are equal, and two values
 
 
 def _rounded(value: Any) -> Any:
@@ -83,6 +90,26 @@ def release_of(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 
+_PLAIN = {str, int, float, bool, type(None)}
+
+
+def _is_kept(kind: Any) -> bool:
+    """Whether values of this type are left as they are: those without a float, and those that see to it themselves."""
+    return kind in {str, int, bool, dict, type(None)} or (isinstance(kind, type) and issubclass(kind, BaseModel))
+
+
+def _held(annotation: Any) -> set[Any]:
+    """The types that a field of this annotation can hold, of a literal those of its values."""
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return {type(value) for value in get_args(annotation)}
+    if origin is Annotated:
+        return _held(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return set().union(*map(_held, get_args(annotation)))
+    return {origin or annotation}
+
+
 class Spec(BaseModel):
     """A frozen value that says what to do; floats are rounded to 6 significant digits on creation.
 
@@ -93,23 +120,33 @@ class Spec(BaseModel):
 
     born_later: ClassVar[Mapping[str, Any]] = {}
     """Fields added after the first release, with the value that leaves old digests as they were."""
+    _rounds: ClassVar[tuple[str, ...]] = ()
+    """Fields that can hold a float or a tuple; a long ledger holds a million others."""
+    _nests: ClassVar[tuple[str, ...]] = ()
+    """Fields that can hold more than one value."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        held = {name: _held(field.annotation) for name, field in cls.model_fields.items()}
+        cls._rounds = tuple(name for name, types in held.items() if not all(map(_is_kept, types)))
+        cls._nests = tuple(name for name, types in held.items() if types - _PLAIN)
 
     @model_validator(mode="after")
     def _round(self) -> Self:
         # once a specification, not once a field: a long ledger holds a million fields
         fields = self.__dict__
-        for name, value in fields.items():
-            if isinstance(value, float | tuple):
-                fields[name] = _rounded(value)
+        for name in self._rounds:
+            fields[name] = _rounded(fields[name])
         return self
 
     def canonical(self) -> dict[str, Any]:
         """The fields as JSON values, without those that stand at the value they were born with."""
         data = self.model_dump(mode="json")
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            data[name] = _canonical(value, data[name])
-            if name in self.born_later and value == self.born_later[name]:
+        for name in self._nests:
+            data[name] = _canonical(getattr(self, name), data[name])
+        for name, value in self.born_later.items():
+            if name in data and getattr(self, name) == value:
                 del data[name]
         return data
 

@@ -354,11 +354,8 @@ def _print_board(board: Board, console: Console) -> dict[str, None]:
 
 def _print_fitting(part: _Part, console: Console) -> dict[str, None]:
     """Print the complete lines with as many columns as there is room for; return the titles of the others."""
-    columns, options = list(part.columns), console.options.update(width=10_000)
-    # each column is measured once: rich takes a second for what is left after each that goes
-    widths = {
-        column: console.measure(_part_table([column], part.complete), options=options).maximum for column in columns
-    }
+    columns = list(part.columns)
+    widths = {column: _width(column, part.complete) for column in columns}
     while sum(widths[column] for column in columns) + len(columns) - 1 > console.width:  # 1 between two of them
         spare = [column for column in columns if column.importance > 0]
         if not spare:
@@ -366,6 +363,14 @@ def _print_fitting(part: _Part, console: Console) -> dict[str, None]:
         columns.remove(max(spare, key=lambda column: (column.importance, columns.index(column))))
     console.print(_part_table(columns, part.complete))
     return dict.fromkeys(_joined(column.title) for column in part.columns if column not in columns)
+
+
+def _width(column: Column, lines: Iterable[Record]) -> int:
+    """Cells that a column takes; rich says the same of a table of it, and needs a second for all columns."""
+    from rich.cells import cell_len
+
+    texts = [column.title, *map(column.text, lines)]
+    return max(cell_len(text) for whole in texts for text in whole.split("\n")) + 1  # the space behind it
 
 
 def _part_table(columns: Sequence[Column], lines: Iterable[Record]) -> Table:

@@ -139,16 +139,20 @@ def _error(score: float, better: Better, task: str, method: str) -> float:
 
 def _per_task(name: Aggregation, error_TM: Floats) -> Floats:
     """What each task adds to the aggregation's mean; less is better."""
-    from scipy.stats import rankdata
-
     best_T1 = error_TM.min(1, keepdims=True)
     if name == "mean_rank":
-        return np.asarray(rankdata(error_TM, axis=1))
+        return _ranks(error_TM)
     if name == "win_rate":
-        return np.asarray((rankdata(error_TM, axis=1) - 1) / (error_TM.shape[1] - 1))
+        return np.asarray((_ranks(error_TM) - 1) / (error_TM.shape[1] - 1))
     if name == "improvability":
         return np.asarray(1 - np.divide(best_T1, error_TM, out=np.ones_like(error_TM), where=error_TM > 0))
     return np.asarray(error_TM - best_T1)
+
+
+def _ranks(values_TM: Floats) -> Floats:
+    """Ranks of each line, ties at their mean: one more than what is less, and half of what is equal beside it."""
+    one, other = values_TM[:, :, None], values_TM[:, None, :]
+    return np.asarray(0.5 + (other < one).sum(2) + 0.5 * (other == one).sum(2))
 
 
 def _shared_first(values_DM: Floats) -> Floats:

@@ -17,28 +17,43 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pydantic_core import from_json
+
 from chembench.config import canonical_json, collection_paused
 from chembench.errors import ConfigError, DataError
 from chembench.paths import SweepPaths
 from chembench.sweep.locking import cannot_write, is_held, require_alone, take_lock
 from chembench.sweep.state import SweepState
 
+_MARK = b', "sum": "'
 
-def _sum(event: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical_json(event).encode()).hexdigest()[:8]
+
+def _sum(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest()[:8].encode()
 
 
 def line_of(event: Mapping[str, Any]) -> bytes:
     """An event as it stands in a ledger, with its checksum."""
-    return json.dumps({**event, "sum": _sum(event)}, allow_nan=False).encode() + b"\n"
+    text = json.dumps(event, allow_nan=False).encode()
+    return text[:-1] + _MARK + _sum(text) + b'"}\n'
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
     """The event of a line, or none if the line is damaged."""
+    text, _, end = line.rpartition(_MARK)
+    text += b"}"
+    if end == _sum(text) + b'"}\n':
+        event: dict[str, Any] = from_json(text, allow_inf_nan=False)
+        return event
+    return _parse_early(line)
+
+
+def _parse_early(line: bytes) -> dict[str, Any] | None:
+    """A line of the first ledgers, whose checksum is of the event's canonical form."""
     try:
-        event = json.loads(line)
+        event: dict[str, Any] = json.loads(line)
         claimed = event.pop("sum")
-        return event if claimed == _sum(event) else None
+        return event if claimed == _sum(canonical_json(event).encode()).decode() else None
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):  # JSON, but no event
         return None
 

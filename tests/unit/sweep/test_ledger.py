@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -150,6 +151,21 @@ def test_every_line_carries_a_checksum_that_a_changed_score_breaks(whole):
     assert all(len(json.loads(line)["sum"]) == 8 for line in lines)
     whole.ledger.write_text(whole.ledger.read_text().replace("0.30000000000000004", "0.29"))
     with pytest.raises(DataError, match="line 10 of 14"):
+        read_state(whole)
+
+
+def test_ledgers_of_the_first_form_are_read_and_gone_on_with(whole):
+    """Their checksums are of the event's canonical form, not of the bytes of the line."""
+    events = [event for _, event in read_events(whole.ledger)]
+    sums = [hashlib.sha256(canonical_json(event).encode()).hexdigest()[:8] for event in events]
+    lines = [json.dumps({**event, "sum": sum_}) + "\n" for event, sum_ in zip(events, sums, strict=True)]
+    assert "".join(lines) != whole.ledger.read_text()
+    whole.ledger.write_text("".join(lines))
+    with Ledger(whole) as ledger:
+        ledger.append({"event": "finished"})
+    assert read_state(whole).events == len(events) + 1
+    whole.ledger.write_text("".join(lines).replace('"attempt": 1', '"attempt": 2', 1))
+    with pytest.raises(DataError, match="is damaged in line 4"):
         read_state(whole)
 
 
