@@ -141,14 +141,14 @@ def _plain_ticks(axis: Any, values: Sequence[float]) -> None:
         axis.set_major_locator(FixedLocator(places))
     else:
         decades = math.log10(places[-1] / places[0])
-        axis.set_major_locator(LogLocator(base=10, subs=(1,) if decades > 2.5 else (1, 2, 5), numticks=12))
+        axis.set_major_locator(LogLocator(base=10, subs=(1,) if decades > 1.5 else (1, 2, 5), numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axis.set_minor_locator(NullLocator())
 
 
 def short(value: float) -> str:
     """A number for an axis: 500, 4k, 13M, 2e-05."""
-    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for limit, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= limit:
             return f"{value / limit:g}{letter}"
     return f"{value:g}"
@@ -160,11 +160,15 @@ def _legend(canvas: Figure, axes: list[Axes]) -> None:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     if found:
+        widest = 0.6 + 0.065 * max(map(len, found))  # inches of a handle and a name at this size
+        columns = min(len(found), 4, max(1, int(canvas.get_figwidth() / widest)))
+        further = math.ceil(len(found) / columns) - 1
+        canvas.set_figheight(canvas.get_figheight() + 0.18 * further)  # what its lines take must not be the panels'
         canvas.legend(
             list(found.values()),
             list(found),
             loc="outside lower center",
-            ncols=min(len(found), 4),
+            ncols=columns,
             handlelength=3.2,
         )
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from chembench.models.sizes import TOKENS_PER_MOLECULE
 from chembench.report.board import Entry, TaskSection
+from chembench.report.page.answer import listed
 from chembench.report.page.blocks import Block, Figure, Heading, Section, absent, paragraph
 from chembench.report.page.fits import error, fits, loss_points, transfer
 from chembench.report.page.plots import LinesPlot, Panel, Series
@@ -54,7 +55,7 @@ def _losses(source: Source) -> Figure | None:
         return None
     return Figure(
         name="scaling-loss",
-        caption="Validation loss of pre-training against molecules, parameters and FLOPs.",
+        caption=f"Validation loss of pre-training against {listed(panel.x_label for panel in panels)}.",
         plot=LinesPlot(panels=tuple(panels), x_label="", y_label="validation loss", log_x=True, share_y=False),
     )
 
@@ -141,8 +142,8 @@ def _scores(section: TaskSection) -> Figure | None:
         return None
     return Figure(
         name=f"scaling-{file_part(section.task)}",
-        caption=f"Test {metric_title(section)} on {section.task} ({section.better} is better) against molecules, "
-        "parameters and pre-training FLOPs. Dashed, hollow: the same model from scratch.",
+        caption=f"Test {metric_title(section)} on {section.task} ({section.better} is better) against "
+        f"{listed(panel.x_label for panel in panels)}. Dashed, hollow: the same model from scratch.",
         plot=LinesPlot(
             panels=tuple(panels), x_label="", y_label=f"test {metric_title(section)}", log_x=True, share_y=False
         ),
