@@ -42,10 +42,14 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     """The event of a line, or none if the line is damaged."""
     text, _, end = line.rpartition(_MARK)
     text += b"}"
-    if end == _sum(text) + b'"}\n':
-        event: dict[str, Any] = from_json(text, allow_inf_nan=False)
-        return event
-    return _parse_early(line)
+    if end != _sum(text) + b'"}\n':
+        return _parse_early(line)
+    event: dict[str, Any]
+    try:
+        event = from_json(text, allow_inf_nan=False)
+    except ValueError:  # halves of surrogate pairs, as in the name of a file that is no UTF-8
+        event = json.loads(text)
+    return event
 
 
 def _parse_early(line: bytes) -> dict[str, Any] | None:

@@ -154,6 +154,15 @@ def test_every_line_carries_a_checksum_that_a_changed_score_breaks(whole):
         read_state(whole)
 
 
+def test_what_a_message_says_of_a_file_whose_name_is_no_utf8_is_read_again(whole):
+    message = os.fsdecode(b"no file \xff.csv")
+    outcome = OUTCOME.model_copy(update={"message": message}).model_dump(mode="python")
+    with whole.ledger.open("ab") as file:
+        file.write(line_of({"event": "result", "outcome": {**outcome, "message": message}, "again": False}))
+    *_, (_, event) = read_events(whole.ledger)
+    assert event["outcome"]["message"] == message
+
+
 def test_ledgers_of_the_first_form_are_read_and_gone_on_with(whole):
     """Their checksums are of the event's canonical form, not of the bytes of the line."""
     events = [event for _, event in read_events(whole.ledger)]
