@@ -77,20 +77,6 @@ def fault_of_machine(error: BaseException) -> ChembenchError | None:
     )
 
 
-def _make(folder: Path) -> None:
-    """Make a folder and those above it, where they are not there.
-
-    Raises:
-        ConfigError: if that cannot be, as in ``/proc``, or below a file.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
-        raise ConfigError(
-            f"a folder must be one that can be made, '{folder}' is not ({error.strerror}); name another"
-        ) from error
-
-
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Yield a file beside ``path`` that takes its place only if the block ends well.
@@ -100,7 +86,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     part = part_beside(path)
     with full_disk_told(path.parent):
-        _make(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
             with part.open("rb") as written:
@@ -123,7 +109,7 @@ def built_whole(folder: Path) -> Iterator[Path]:
 
     part = part_beside(folder)
     with full_disk_told(folder.parent):
-        _make(folder.parent)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         part.mkdir()
         try:
             yield part

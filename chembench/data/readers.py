@@ -114,7 +114,7 @@ def _from_table(definition: TaskDef, files: Sequence[Source]) -> tuple[list[str]
 
 def _csv_columns(file: Source, wanted: Sequence[str]) -> dict[str, list[str]]:
     with open_bytes(file) as content:
-        rows = csv_rows(content, file.name)
+        rows = csv_rows(content)
         header = [name.strip() for name in next(rows, [])]
         places = {name: column_of(header, name, file.name) for name in wanted}
         columns: dict[str, list[str]] = {name: [] for name in wanted}

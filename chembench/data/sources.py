@@ -325,21 +325,14 @@ def _tar_cells(file: BinaryIO, column: str | None, name: str) -> Iterator[str]:
         raise DataError(f"a tar file holds {', '.join(_FORMATS)}, '{name}' holds none of them; unpack and convert it")
 
 
-def csv_rows(file: BinaryIO, name: str) -> Iterator[list[str]]:
-    """The rows of a CSV file that are not blank.
-
-    Raises:
-        DataError: if it cannot be read as CSV.
-    """
+def csv_rows(file: BinaryIO) -> Iterator[list[str]]:
+    """The rows of a CSV file that are not blank."""
     with io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="") as text:
-        try:
-            yield from (row for row in csv.reader(text) if row)
-        except csv.Error as error:
-            raise DataError(f"'{name}' must be a CSV, it is not: {error}; mend that line") from error
+        yield from (row for row in csv.reader(text) if row)
 
 
 def _csv_cells(file: BinaryIO, column: str | None, name: str) -> Iterator[str]:
-    rows = csv_rows(file, name)
+    rows = csv_rows(file)
     first = next(rows, None)
     if first is None:
         return

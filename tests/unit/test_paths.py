@@ -183,13 +183,3 @@ def test_a_folder_of_one_cache_has_its_name_in_every_cache(tmp_path):
     here, there = paths.CachePaths(tmp_path / "here"), paths.CachePaths(tmp_path / "there")
     for folder in (here.shard, here.pretrained, here.sealed):
         assert there.named(paths.key_of(str(folder("abc")))) == getattr(there, folder.__name__)("abc")
-
-
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
-    (tmp_path / "file").touch()
-    for folder in (tmp_path / "file" / "below", Path("/proc/nothing")):
-        with pytest.raises(ConfigError, match=f"a folder must be one that can be made, '{folder}' is not"):
-            with paths.written_whole(folder / "report.html"):
-                raise AssertionError("nothing is written there")
-        with pytest.raises(ConfigError, match="name another"), paths.built_whole(folder / "x"):
-            raise AssertionError("nothing is built there")

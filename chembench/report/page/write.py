@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from chembench.data.audit import read_audit
+from chembench.errors import ConfigError
 from chembench.paths import SweepPaths, written_whole
 from chembench.report.page.blocks import without_runs
 from chembench.report.page.drawing import Drawn, draw
@@ -31,8 +32,16 @@ def report_sweep(
         with_runs: tell the score of every single run, and link to it; not for records that may not be passed on.
 
     Raises:
+        ConfigError: if ``output`` cannot be made.
         DataError: if one replicate has two results.
     """
+    if output is not None:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"a report's folder must be one that can be made, '{output}' is not ({error.strerror}); name another"
+            ) from error
     folders = (paths.root, paths.reports) if output is None else (output,)
     return write_report(state, paths, boards_from_state(state, read_audit(paths)), folders, with_runs=with_runs)
 

@@ -1,16 +1,19 @@
 """A report of a sweep that lacks something says what and why, and holds the rest."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from report_folder import folder
 from report_rows import TASKS, whole_state
 
+from chembench.errors import ConfigError
 from chembench.report.page.blocks import Figure, Text
 from chembench.report.page.drawing import Drawn
 from chembench.report.page.gather import gather
 from chembench.report.page.html import to_html
 from chembench.report.page.markdown import to_markdown
+from chembench.report.page.write import report_sweep
 from chembench.report.render import boards_from_state
 from chembench.sweep.state import SweepState
 
@@ -105,3 +108,11 @@ def test_failed_items_are_told_with_their_cause(swept):
     report = gather(state, paths, boards_from_state(state))
     text = to_markdown(report)
     assert "Failed items" in text and "out of memory" in text
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    paths, state = folder(tmp_path)
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file" / "below", Path("/proc/nothing")):
+        with pytest.raises(ConfigError, match=f"must be one that can be made, '{output}' is not .*; name another"):
+            report_sweep(state, paths, output)
