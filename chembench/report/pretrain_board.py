@@ -83,20 +83,21 @@ def pretrain_board(rows: Iterable[ResultRow], sweep: str, space_digest: str = ""
     )
 
 
-def _is_whole(row: ResultRow) -> bool:
-    return row.status == "finished" and METRIC in row.metrics
-
-
-def _name(row: ResultRow) -> str:
+def pretrain_name(row: ResultRow) -> str:
+    """What the line of a pre-training is called."""
     base = f"{row.architecture}-{row.size}-{row.molecules}" if row.size else row.method
     return "+".join([base, *(f"{key.split('.')[-1]}={value}" for key, value in sorted(row.settings.items()))])
+
+
+def _is_whole(row: ResultRow) -> bool:
+    return row.status == "finished" and METRIC in row.metrics
 
 
 def _entry(group: Sequence[ResultRow], known: Mapping[str, ResultRow]) -> PretrainEntry:
     first = group[0]
     below = with_trunks((row.continues for row in group), known)
     return PretrainEntry(
-        method=_name(first),
+        method=pretrain_name(first),
         architecture=first.architecture,
         size=first.size,
         molecules=first.molecules,
@@ -105,7 +106,7 @@ def _entry(group: Sequence[ResultRow], known: Mapping[str, ResultRow]) -> Pretra
         parameters=first.parameters,
         epochs=first.epochs,
         molecules_seen=first.molecules_seen,
-        continues=_name(known[first.continues]) if first.continues and first.continues in known else None,
+        continues=pretrain_name(known[first.continues]) if first.continues and first.continues in known else None,
         molecules_shared=first.molecules_shared,
         pretrain_flops=first.pretrain_flops,
         device_hours=total(row.device_hours for row in group),
@@ -115,7 +116,7 @@ def _entry(group: Sequence[ResultRow], known: Mapping[str, ResultRow]) -> Pretra
 
 def _incomplete(group: Sequence[ResultRow]) -> PretrainIncomplete:
     return PretrainIncomplete(
-        method=_name(group[0]),
+        method=pretrain_name(group[0]),
         done=sum(_is_whole(row) for row in group),
         expected=len(group),
         reason=states_in_words(group),

@@ -5,16 +5,17 @@ Never the largest mean alone: every sentence stands on the comparison of all met
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
+from chembench.report.board import FOREST, Entry, TaskSection
+from chembench.report.columns import decimals_for
+from chembench.report.wording import counted, listed
+
 if TYPE_CHECKING:
-    from chembench.report.board import Entry, TaskSection
     from chembench.statistics.aggregate import Aggregate
     from chembench.statistics.comparison import Comparison
 
-NAMED = 4
-"""Methods that a sentence names before it counts the rest."""
 Against = Literal["better", "worse", "equivalent", "undecided"]
 
 
@@ -33,30 +34,35 @@ def against(comparison: Comparison, method: str, other: str) -> Against:
 
 
 def sentences(section: TaskSection) -> list[str]:
-    """The answer of one task, in the order in which a reader asks."""
-    comparison = section.comparison
-    if not section.entries:
-        return ["no method is complete yet, so nothing can be said"]
-    if comparison is None or len(section.entries) < 2:
-        return ["one method is complete, there is nothing to compare it with"]
+    """The answer of one task, in the order in which a reader asks; begun in lower case, without a full stop."""
+    comparison, entries = section.comparison, section.entries
+    if not entries:
+        return ["no method has all its runs yet, so nothing can be said"]
+    if comparison is None or len(entries) < 2:
+        return [f"one method alone, {entries[0].method}, has all its runs: there is nothing to compare it with"]
     if not comparison.p_best:
         return ["every method was run once: no difference can be shown, more head seeds or splits can"]
-    return [
-        _who_ties(section, comparison),
-        *_what_parts_them(comparison),
-        *_beside_the_forest(section, comparison),
+    said = [
+        _who_is_best(comparison),
+        _beside_the_forest(section),
+        _beside_scratch(section),
+        _what_parts_the_first(comparison),
+        _test(comparison),
     ]
+    return [one for one in said if one]
 
 
 def cost_sentences(section: TaskSection) -> list[str]:
     """Which of those that tie took least of the machine; measured, so that it differs when a sweep is run again."""
     comparison = section.comparison
     tied = comparison.tie_group if comparison is not None and comparison.p_best else ()
-    priced = [e for e in section.entries if e.method in tied and e.spent.total_device_hours is not None]
-    if len(priced) < 2:
+    costs = {e.method: cost for e in section.entries if (cost := e.spent.total_device_hours) is not None}
+    known = [method for method in tied if method in costs]
+    if len(known) < 2:
         return []
-    best = min(priced, key=lambda entry: (entry.spent.total_device_hours or 0.0, entry.method))
-    return [f"of those that tie, {best.method} took the fewest device-hours ({best.spent.total_device_hours:.3g})"]
+    cheapest, best = min(known, key=lambda method: (costs[method], method)), tied[0]
+    beside = f", against {costs[best]:.3g} of {best}" if best in costs and best != cheapest else ""
+    return [f"the cheapest that ties with the best mean is {cheapest}: {costs[cheapest]:.3g} device-hours{beside}"]
 
 
 def order_sentences(found: Aggregate) -> list[str]:
@@ -76,44 +82,87 @@ def order_sentences(found: Aggregate) -> list[str]:
     ]
 
 
-def _who_ties(section: TaskSection, comparison: Comparison) -> str:
-    count, tied = len(section.entries), comparison.tie_group
+def verdicts_against(section: TaskSection, other: str) -> list[tuple[Entry, Against]]:
+    """Every model of a task with what is shown of it beside ``other``; baselines are left out."""
+    judged = [(entry, verdict_on(section, entry.method, other)) for entry in section.entries]
+    return [(entry, verdict) for entry, verdict in judged if verdict is not None and entry.group != "baseline"]
+
+
+def verdict_on(section: TaskSection, method: str, other: str) -> Against | None:
+    """What is shown of ``method`` beside ``other``; none where the two were not compared."""
+    comparison = section.comparison
+    if comparison is None or method == other or not {method, other} <= set(comparison.methods):
+        return None
+    return against(comparison, method, other)
+
+
+def _who_is_best(comparison: Comparison) -> str:
+    best, tied, count = comparison.methods[0], comparison.tie_group, len(comparison.methods)
     if len(tied) == 1:
-        return f"{tied[0]} is shown to be better than each of the other {count - 1} methods ({comparison.test})"
-    told = f"{len(tied)} of {count} methods are not shown to be worse than the best mean"
-    return f"{told}: {_some(tied)} ({comparison.test})"
+        return f"a single best method is shown, better than each of the other {count - 1}: {best}"
+    if len(tied) == count:
+        return f"no single best method is shown: none of {count} is told apart from the best mean, that of {best}"
+    others = [method for method in tied if method != best]
+    return (
+        f"no single best method is shown: {len(others)} of the other {count - 1} methods "
+        f"{'is' if len(others) == 1 else 'are'} not told apart from the best mean, that of {best}: {listed(others)}"
+    )
 
 
-def _what_parts_them(comparison: Comparison) -> list[str]:
-    tied = comparison.tie_group
-    if len(tied) < 2:
-        return []
-    first, second = tied[0], tied[1]
+def _beside_the_forest(section: TaskSection) -> str:
+    judged = verdicts_against(section, FOREST)
+    if not judged:
+        return ""
+    better = [entry.method for entry, verdict in judged if verdict == "better"]
+    counts = {words: sum(verdict == one for _, verdict in judged) for one, words in _WORDS.items()}
+    rest = ", ".join(f"{count} {'is' if count == 1 else 'are'} {words}" for words, count in counts.items() if count)
+    nothing = f"no recipe is shown to be better than {FOREST}"
+    start = f"shown to be better than {FOREST}: {listed(better)}" if better else nothing
+    return f"{start}; of {counted(len(judged), 'model')}, {rest}" if rest else start
+
+
+_WORDS = {"worse": "shown to be worse", "equivalent": "equivalent in practice", "undecided": "undecided"}
+
+
+def _beside_scratch(section: TaskSection) -> str:
+    """Pre-trained cells against the same architecture and size from scratch."""
+    scratch = {(e.architecture, e.size, _rest(e)): e.method for e in section.entries if e.group == "from scratch"}
+    judged = []
+    for entry in section.entries:
+        twin = scratch.get((entry.architecture, entry.size, _rest(entry)))
+        if entry.group == "cell" and twin is not None:
+            judged.append(verdict_on(section, entry.method, twin))
+    known = [verdict for verdict in judged if verdict is not None]
+    if not known:
+        return ""
+    helps, harms = known.count("better"), known.count("worse")
+    return (
+        f"pre-training against the same model from scratch: shown to help in {helps} of "
+        f"{counted(len(known), 'cell')}, to harm in {harms}, undecided or equivalent in {len(known) - helps - harms}"
+    )
+
+
+def _rest(entry: Entry) -> str:
+    return entry.method.partition("+")[2]
+
+
+def _what_parts_the_first(comparison: Comparison) -> str:
+    first, second = comparison.methods[:2]
+    if second not in comparison.tie_group:
+        return ""
     more = comparison.needed.get(second)
     if more is None:
-        return [f"no number of further replicates was found that would separate {first} and {second}"]
+        return f"no number of further replicates was found that would separate rows 1 and 2, {first} and {second}"
     axis = comparison.needed_axis[second]
-    return [f"to separate {first} and {second}: {more} more {axis}{'s' if more != 1 else ''} of each"]
+    return f"to separate rows 1 and 2, {first} and {second}, buy {counted(more, f'more {axis}')} of each (80 % power)"
 
 
-def _beside_the_forest(section: TaskSection, comparison: Comparison) -> list[str]:
-    from chembench.report.board import FOREST
-
-    if FOREST not in comparison.methods:
-        return []
-    models = [entry.method for entry in section.entries if entry.group != "baseline"]
-    better = [method for method in models if against(comparison, method, FOREST) == "better"]
-    worse = [method for method in models if against(comparison, method, FOREST) == "worse"]
-    if not models:
-        return []
-    if better:
-        return [f"shown to be better than {FOREST}: {_some(better)}"]
-    return [f"no model is shown to be better than {FOREST}, {len(worse)} of {len(models)} are shown to be worse"]
-
-
-def _some(methods: Sequence[str]) -> str:
-    rest = len(methods) - NAMED
-    return ", ".join(methods[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+def _test(comparison: Comparison) -> str:
+    omnibus = "" if comparison.omnibus_p is None else f"; no difference at all: p = {comparison.omnibus_p:.2g}"
+    region = ""
+    if comparison.region:
+        region = f"; differences below {comparison.region:.{decimals_for([comparison.region])}f} count as equivalent"
+    return f"test: {comparison.test}, family-wise level {comparison.alpha:g}{omnibus}{region}"
 
 
 def pareto(entries: Iterable[Entry], better: Literal["lower", "higher"]) -> frozenset[str]:

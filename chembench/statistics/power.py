@@ -248,10 +248,3 @@ def _fewest(design: Design, difference: float, axis: str, wanted: float) -> int 
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
-
-
-def sentence(needed: int | None, axis: str, first: str, second: str) -> str:
-    """``9 more head seeds to separate A and B``."""
-    if needed is None:
-        return f"no number of replicates up to {MOST} separates {first} and {second} as they stand"
-    return f"{needed} more {axis}{'' if needed == 1 else 's'} to separate {first} and {second}"

@@ -8,7 +8,8 @@ from chembench.report import audit_tables
 from chembench.report.audit_tables import AuditTable
 from chembench.report.page.blocks import Block, Figure, Heading, Section, Table, absent, paragraph, table
 from chembench.report.page.plots import LinesPlot, Panel, Series
-from chembench.report.page.source import Source, counted, file_part
+from chembench.report.page.source import Source, file_part
+from chembench.report.wording import counted
 
 _PARTS = {"valid": "validation", "test": "test"}
 

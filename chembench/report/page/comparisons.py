@@ -10,11 +10,12 @@ from chembench.errors import DataError
 from chembench.report.board import Leaderboard, TaskSection
 from chembench.report.columns import decimals_for
 from chembench.report.leaderboard import key_of
-from chembench.report.page.answer import links_of, listed
+from chembench.report.page.answer import links_of
 from chembench.report.page.blocks import Block, Cell, Figure, Heading, Section, Table, absent, paragraph, points, table
 from chembench.report.page.plots import Bar, CriticalPlot, IntervalsPlot, MatrixPlot, Placed
-from chembench.report.page.source import Source, counted, file_part, line_anchor, linked, metric_title, p_text
+from chembench.report.page.source import Source, file_part, line_anchor, linked, metric_title, p_text
 from chembench.report.rows import ResultRow
+from chembench.report.wording import counted, listed
 from chembench.statistics.comparison import Comparison
 from chembench.statistics.components import variance_components
 from chembench.statistics.estimates import mean

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from chembench.errors import DataError
 from chembench.report.page.blocks import Block, Cell, Figure, Heading, Section, absent, anchor, paragraph, points, table
 from chembench.report.page.plots import Bar, IntervalsPlot
-from chembench.report.page.source import Source, counted, p_text
+from chembench.report.page.source import Source, p_text
 from chembench.report.rows import ResultRow
+from chembench.report.wording import counted
 from chembench.statistics.factors import Effect, Effects, Run, effects
 from chembench.statistics.mixed import Mixed, mixed
 

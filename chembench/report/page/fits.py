@@ -7,10 +7,10 @@ from typing import Literal
 
 from chembench.errors import DataError
 from chembench.report.board import TaskSection
-from chembench.report.page.answer import listed
 from chembench.report.page.blocks import Block, Cell, absent, paragraph, table
 from chembench.report.page.source import Source, p_text
 from chembench.report.pretrain_board import PretrainEntry
+from chembench.report.wording import listed
 from chembench.statistics.estimates import mean
 from chembench.statistics.scaling import Point, fit
 from chembench.statistics.transfer import correlations

@@ -8,8 +8,9 @@ from urllib.parse import urlsplit, urlunsplit
 from chembench.report.board import PRIMARY
 from chembench.report.columns import hours
 from chembench.report.page.blocks import Block, Cell, Code, Column, Line, Link, Section, Table, absent, paragraph
-from chembench.report.page.source import Source, counted, line_anchor, run_anchor
+from chembench.report.page.source import Source, line_anchor, run_anchor
 from chembench.report.rows import ResultRow
+from chembench.report.wording import counted
 from chembench.tracking import spool
 from chembench.tracking.mlflow_sync import tracking_uri_of
 from chembench.tracking.places import sqlite_file

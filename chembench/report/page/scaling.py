@@ -8,12 +8,12 @@ from typing import TypeVar
 
 from chembench.models.sizes import TOKENS_PER_MOLECULE
 from chembench.report.board import Entry, TaskSection
-from chembench.report.page.answer import listed
 from chembench.report.page.blocks import Block, Figure, Heading, Section, absent, paragraph
 from chembench.report.page.fits import error, fits, loss_points, transfer
 from chembench.report.page.plots import LinesPlot, Panel, Series
 from chembench.report.page.source import Source, file_part, metric_title
 from chembench.report.pretrain_board import PretrainEntry
+from chembench.report.wording import listed
 from chembench.statistics.scaling import Point
 
 T = TypeVar("T", Entry, PretrainEntry)

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from chembench.report.board import Entry, TaskSection
-from chembench.report.page.answer import listed, verdict_on
 from chembench.report.page.blocks import Block, Cell, Heading, Section, Table, absent, paragraph, points, table
-from chembench.report.page.source import Source, counted, linked
+from chembench.report.page.source import Source, linked
 from chembench.report.page.training import mean_curve
 from chembench.report.pretrain_board import PretrainEntry
 from chembench.report.rows import ResultRow
+from chembench.report.verdicts import verdict_on
+from chembench.report.wording import counted, listed
 from chembench.sweep.progress import failures_of
 
 HIGH = 0.05

@@ -19,7 +19,7 @@ from chembench.config import digest_of
 from chembench.paths import RunPaths, SweepPaths, read_json
 from chembench.report.board import Entry, Leaderboard, TaskSection
 from chembench.report.page.blocks import Cell, anchor
-from chembench.report.pretrain_board import PretrainBoard
+from chembench.report.pretrain_board import PretrainBoard, pretrain_name
 from chembench.report.render import Boards
 from chembench.report.rows import ResultRow
 from chembench.sweep.state import SweepState
@@ -126,12 +126,6 @@ class Source:
         return found if isinstance(found, dict) else {}
 
 
-def pretrain_name(row: ResultRow) -> str:
-    """As the pre-training board calls it."""
-    base = f"{row.architecture}-{row.size}-{row.molecules}" if row.size else row.method
-    return "+".join([base, *(f"{key.split('.')[-1]}={value}" for key, value in sorted(row.settings.items()))])
-
-
 def _predictions(file: Path) -> Iterable[Prediction]:
     try:
         text = file.read_text(encoding="utf-8")
@@ -165,11 +159,6 @@ def thinned(values: Sequence[Any], most: int) -> list[Any]:
 
 def p_text(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """``1 run``, ``3 runs``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def file_part(name: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from chembench.report.board import Leaderboard
 from chembench.report.page.blocks import Block, Figure, Heading, Section, absent, points, table
 from chembench.report.page.plots import Bar, IntervalsPlot, MatrixPlot
-from chembench.report.page.source import Source, counted, linked
+from chembench.report.page.source import Source, linked
 from chembench.report.render import overall_cells
 from chembench.report.verdicts import order_sentences
+from chembench.report.wording import counted
 from chembench.statistics.aggregate import Aggregate
 
 _WORDS = {"mean_rank": "mean rank", "win_rate": "win rate", "improvability": "improvability", "tes": "TES"}

@@ -13,7 +13,6 @@ from chembench.report.page.plots import LinesPlot, Molecule, MoleculesPlot, Pane
 from chembench.report.page.source import (
     Prediction,
     Source,
-    counted,
     file_part,
     linked,
     metric_title,
@@ -21,6 +20,7 @@ from chembench.report.page.source import (
     thinned,
 )
 from chembench.report.rows import ResultRow
+from chembench.report.wording import counted
 from chembench.statistics.estimates import mean
 from chembench.sweep.winners import winners
 

@@ -55,7 +55,7 @@ def test_nothing_has_begun(tmp_path):
     paths, _ = folder(tmp_path)
     header = {"tasks": TASKS, "cells": [], "confirm": {"pretrain_seeds": 1, "splits": 1, "head_seeds": 3}}
     found = gathered(SweepState(name="demo", space_digest="d", header=header), paths)
-    assert "There is no answer" in reasons(found["answer"]) or "there is no answer" in reasons(found["answer"])
+    assert "No method has all its runs yet, so nothing can be said." in reasons(found["answer"])
     assert "No method has all its runs on delaney yet" in reasons(found["boards"])
     assert "pre-trained no model" in reasons(found["pretraining"])
     assert "Nothing has begun" in reasons(found["signatures"])
@@ -89,7 +89,7 @@ def test_one_method_alone_has_nothing_to_be_compared_with(tmp_path):
     state.items.update(kept)
     state.header |= {"cells": [name], "tasks": {"delaney": TASKS["delaney"]}}
     found = gathered(state, folder(tmp_path, state)[0])
-    assert f"One method alone, {name}, is complete on delaney" in reasons(found["answer"])
+    assert f"One method alone, {name}, has all its runs" in reasons(found["answer"])
     assert figures(found["predictions"]) == ["parity-delaney", "worst-delaney"]
 
 

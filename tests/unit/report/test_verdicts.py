@@ -47,17 +47,29 @@ def test_what_was_run_once_has_no_rank_and_the_way_out_is_told():
     assert sentences(found) == ["every method was run once: no difference can be shown, more head seeds or splits can"]
 
 
-def test_the_answer_names_who_ties_and_what_would_part_them():
-    said = sentences(section(TIED))
-    assert said[0].startswith(f"3 of 3 methods are not shown to be worse than the best mean: {ROBERTA}, ")
-    assert "to separate" in said[1] or "no number of further replicates" in said[1]
-    assert said[-1] == "no model is shown to be better than forest_ecfp4, 0 of 2 are shown to be worse"
+def test_the_answer_names_who_ties_what_would_part_them_and_the_test():
+    best, forest_, apart, test = sentences(section(TIED))
+    assert best == f"no single best method is shown: none of 3 is told apart from the best mean, that of {ROBERTA}"
+    assert forest_ == "no recipe is shown to be better than forest_ecfp4; of 2 models, 2 are undecided"
+    assert apart.startswith("to separate rows 1 and 2, ") or apart.startswith("no number of further replicates")
+    assert test.startswith("test: ") and "family-wise level 0.05; no difference at all: p = " in test
 
 
 def test_a_single_best_is_said_to_be_shown():
-    said = sentences(section(FAR_APART))
-    assert said[0].startswith(f"{ROBERTA} is shown to be better than each of the other 2 methods (")
-    assert said[1:] == [f"shown to be better than forest_ecfp4: {ROBERTA}"]
+    best, forest_, _ = sentences(section(FAR_APART))
+    assert best == f"a single best method is shown, better than each of the other 2: {ROBERTA}"
+    assert forest_ == f"shown to be better than forest_ecfp4: {ROBERTA}; of 2 models, 1 is shown to be worse"
+
+
+def test_pre_trained_models_are_held_against_the_same_ones_from_scratch():
+    rows = [
+        *three("a", [1.0, 1.01, 0.99]),
+        *three("s", [3.0, 3.01, 2.99], method="roberta-w64x2-scratch", molecules=0, pretrain_uid=None),
+    ]
+    assert sentences(section(rows))[1] == (
+        "pre-training against the same model from scratch: shown to help in 1 of 1 cell, to harm in 0, undecided or "
+        "equivalent in 0"
+    )
 
 
 def test_a_power_sentence_counts_the_replicates_to_buy():
@@ -65,21 +77,26 @@ def test_a_power_sentence_counts_the_replicates_to_buy():
     found = section(rows)
     more = lines(found)[BART["method"]].more_runs
     assert more and more > 0
-    assert sentences(found)[1] == f"to separate {ROBERTA} and {BART['method']}: {more} more head seeds of each"
+    told = f"to separate rows 1 and 2, {ROBERTA} and {BART['method']}, buy {more} more head seeds of each (80 % power)"
+    assert told in sentences(found)
 
 
 def test_no_complete_or_a_single_method_is_said():
-    assert sentences(section([])) == ["no method is complete yet, so nothing can be said"]
+    assert sentences(section([])) == ["no method has all its runs yet, so nothing can be said"]
     assert sentences(section(three("a", [1.0, 2.0, 3.0]))) == [
-        "one method is complete, there is nothing to compare it with"
+        f"one method alone, {ROBERTA}, has all its runs: there is nothing to compare it with"
     ]
 
 
 def test_many_methods_are_counted_not_listed():
-    rows = [
-        row for k in range(7) for row in three(f"m{k}", [1.0, 2.0, 3.0 + k / 100], method=f"m{k}", pretrain_uid=f"p{k}")
+    rows = [*three("far", [9.0, 10.0, 11.0], method="far", pretrain_uid="far")] + [
+        row
+        for k in range(11)
+        for row in three(f"m{k:02}", [1.0, 2.0, 3.0 + k / 100], method=f"m{k:02}", pretrain_uid=f"p{k}")
     ]
-    assert "m0, m1, m2, m3 and 3 more (" in sentences(section(rows))[0]
+    said = sentences(section(rows))[0]
+    assert said.startswith("no single best method is shown: 10 of the other 11 methods are not told apart from ")
+    assert said.endswith("that of m00: m01, m02, m03, m04, m05, m06, m07, m08 and 2 more")
 
 
 def test_what_is_shown_of_one_method_beside_another():
@@ -108,7 +125,9 @@ def test_a_method_is_on_the_pareto_front_unless_another_is_no_worse_and_no_deare
 
 def test_the_cheapest_that_ties_is_told_with_what_it_took():
     rows = [*three("a", [1.0, 2.0, 3.0], device_hours=3.0), *three("b", [1.1, 2.2, 3.2], device_hours=1.0, **BART)]
-    assert cost_sentences(section(rows)) == [f"of those that tie, {BART['method']} took the fewest device-hours (3)"]
+    assert cost_sentences(section(rows)) == [
+        f"the cheapest that ties with the best mean is {BART['method']}: 3 device-hours, against 9 of {ROBERTA}"
+    ]
     assert cost_sentences(section(FAR_APART)) == []
 
 

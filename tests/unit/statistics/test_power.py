@@ -7,7 +7,7 @@ from scipy.stats import t as student
 
 from chembench.errors import ConfigError
 from chembench.statistics.letters import letters
-from chembench.statistics.power import Design, detectable_difference, power, replicates_needed, sentence
+from chembench.statistics.power import Design, detectable_difference, power, replicates_needed
 from chembench.statistics.studentized import quantile, quantiles, tail
 
 
@@ -60,12 +60,6 @@ def test_folds_that_overlap_cannot_be_bought_without_end():
 def test_without_a_difference_or_replicates_nothing_is_bought():
     assert replicates_needed(Design(methods=3, head_seeds=3, head_seed=1.0), 0.0) is None
     assert replicates_needed(Design(methods=3), 1.0) is None
-
-
-def test_the_sentence_names_what_to_buy():
-    assert sentence(9, "head seed", "A", "B") == "9 more head seeds to separate A and B"
-    assert sentence(1, "split", "A", "B") == "1 more split to separate A and B"
-    assert sentence(None, "", "A", "B") == "no number of replicates up to 1000 separates A and B as they stand"
 
 
 @pytest.mark.parametrize(
