@@ -7,8 +7,9 @@ They are given the same rows, tokenizer, checkpoint, ranges, trials, epochs and 
 keeps a ledger and predictions, sends everything to MLflow, trains the chosen recipe anew and opens its test, within
 its time.
 The task is delaney where its file lies in CHEMBENCH_DATA_DIR, otherwise the one that comes with RDKit.
-Further tables tell what one trial costs either side in a warm process, in turn, and what a probe of the same frozen
-checkpoint costs in a process that has seen it before. --trials 0 leaves the searches out.
+The recipes that chembench drew are given to `Trainer` once more, which parts what training makes of a recipe from where
+a sampler looked. Further tables tell what one trial costs either side in a warm process, in turn, and what a probe of
+the same frozen checkpoint costs in a process that has seen it before. --trials 0 leaves the searches out.
 """
 
 from __future__ import annotations
@@ -111,6 +112,11 @@ class Place:
         done = carried_out([*command, "--max-concurrent", str(self.slots), "--quiet"])
         return SweepPaths(self.root / name / "sweeps" / name), done
 
+    def round(self, number: int) -> SweepPaths:
+        """Where the sweep of a round lies."""
+        name = f"round{number}"
+        return SweepPaths(self.root / name / "sweeps" / name)
+
     def prepared(self, seed: int) -> SweepPaths:
         """A sweep of one trial: data, splits and the checkpoint of a seed, which are not measured."""
         paths = SweepPaths(self.root / f"first{seed}" / "sweeps" / f"first{seed}")
@@ -176,6 +182,35 @@ def warm_rows(ours: list[float], theirs: list[float]) -> str:
     return table(["one trial, warm", "CPU s, median", "times as much (of the turns)"], lines)
 
 
+def same_points(paths: SweepPaths) -> str:
+    """Every recipe of a search of ours, given to `Trainer` too: what remains is not due to where a sampler looked."""
+    from scipy import stats
+
+    ours, theirs = [], []
+    for item in read_state(paths).items.values():
+        if item.kind != "search" or item.outcome is None:
+            continue
+        work = read_json(paths.run(item.uid, item.attempt).spec)
+        recipe = Work.model_validate(work).spec.finetune
+        told: list[dict[str, Any]] = []
+        with contextlib.redirect_stdout(sys.stderr):
+            train_one({"learning_rate": recipe.learning_rate, "dropout": recipe.dropout}, work, told.append)
+        ours.append(item.outcome.metrics["objective"])
+        theirs.append(told[-1]["objective"])
+    apart = stats.ttest_rel(ours, theirs)
+    low, high = apart.confidence_interval(0.95)
+    lines = [
+        [way, f"{min(all_):.4f}", f"{statistics.median(all_):.4f}", f"{statistics.mean(all_):.4f}"]
+        for way, all_ in (("chembench", ours), ("Trainer", theirs))
+    ]
+    mean = statistics.mean(ours) - statistics.mean(theirs)
+    return (
+        f"{table(['same recipes', 'best score', 'median score', 'mean score'], lines)}\n"
+        f"Difference of the means, ours less theirs: {mean:+.4f}, 95 % t interval {low:+.4f} to {high:+.4f} over "
+        f"{len(ours)} pairs (p = {apart.pvalue:.2g}).\n"
+    )
+
+
 def probes(work: Path, count: int) -> Mapping[str, list[float]]:
     """Seconds and CPU seconds of probes of different learning rates, one after the other in this process."""
     found: dict[str, list[float]] = {"seconds": [], "cpu_seconds": []}
@@ -236,6 +271,8 @@ def measure(settings: Settings, root: Path) -> str:
         f"{settings.rounds} rounds, {how}, {seeds}; wall time from start to end of the command, and CPU time of all "
         "its processes. Scores: root mean square error on validation in standard deviations, lower is better; medians "
         f"of the rounds.\n\n{rows(found)}\n"
+        f"The recipes of our first round, each given to `Trainer` as well, scores as above:\n\n"
+        f"{same_points(place.round(0))}\n"
         if trials
         else ""
     )
