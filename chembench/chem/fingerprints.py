@@ -6,7 +6,8 @@ Axes: N molecules, K bits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 BITS = 2048
 RADIUS = 2
+KEPT = 50_000
+"""Molecules whose bits are kept in memory, at 0.4 kB each."""
 
 
 def ecfp4(smiles: Sequence[str]) -> npt.NDArray[np.uint8]:
@@ -44,14 +47,15 @@ def ecfp4(smiles: Sequence[str]) -> npt.NDArray[np.uint8]:
     return bits_NK
 
 
-def _molecule(text: str, row: int) -> Chem.Mol:
+def _molecule(text: str, row: int | None = None) -> Chem.Mol:
     from rdkit import Chem, rdBase
 
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(text)
     if molecule is None or not text:
         raise DataError(
-            f"a fingerprint needs a SMILES that RDKit can read, row {row} is {text!r}; remove or correct this molecule"
+            f"a fingerprint needs a SMILES that RDKit can read, {'got' if row is None else f'row {row} is'} {text!r}; "
+            "remove or correct this molecule"
         )
     return molecule
 
@@ -69,14 +73,20 @@ def nearest(queries: Sequence[str], references: Sequence[str]) -> npt.NDArray[np
     Raises:
         DataError: if a SMILES cannot be read, or there is no reference.
     """
-    from rdkit.Chem import rdFingerprintGenerator
     from rdkit.DataStructs import BulkTanimotoSimilarity
 
     if not references:
         raise DataError("a nearest neighbour needs a molecule to be near to, there is none; give references")
-    generator = rdFingerprintGenerator.GetMorganGenerator(radius=RADIUS, fpSize=BITS)
-    known = [generator.GetFingerprint(_molecule(text, row)) for row, text in enumerate(references)]
+    known = [_kept(text) for text in references]
     found = np.empty(len(queries))
     for row, text in enumerate(queries):
-        found[row] = max(BulkTanimotoSimilarity(generator.GetFingerprint(_molecule(text, row)), known))
+        found[row] = max(BulkTanimotoSimilarity(_kept(text), known))
     return found
+
+
+@lru_cache(maxsize=KEPT)
+def _kept(text: str) -> Any:
+    """The bit vector of a molecule; the folds of one task ask for the same molecules again and again."""
+    from rdkit.Chem import rdFingerprintGenerator
+
+    return rdFingerprintGenerator.GetMorganGenerator(radius=RADIUS, fpSize=BITS).GetFingerprint(_molecule(text))

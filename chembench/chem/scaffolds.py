@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from chembench.errors import DataError
 
+KEPT = 100_000
+"""Molecules whose scaffold is kept in memory: the folds of one task ask for the same ones again and again."""
 
+
+@lru_cache(maxsize=KEPT)
 def murcko(smiles: str) -> str:
     """The rings of a molecule and what links them, as SMILES without chirality; empty for a molecule without rings.
 

@@ -53,19 +53,19 @@ def audit_text(audit: Audit, form: str) -> str:
 def _audit_tables(audit: Audit) -> str:
     """The numbers that matter most, and every finding with its way out."""
     from chembench import printing
+    from chembench.data.audit import SEVERITIES, count_of
     from chembench.report import audit_tables
 
     overview = audit_tables.overview(audit)
     rows = [dict(zip(overview.columns, line, strict=True)) for line in overview.lines]
     lines = [f"audit of {audit.of} {audit.target}", "", printing.table(rows, overview.columns)]
-    for task in audit.tasks:
+    for name, tests in audit.by_task.items():
         told = [
-            {"": f.severity, "count": f"{f.count:,}", "finding": _finding(f.text, f.first, f.way_out)}
-            for f in task.findings
+            {"": severity, "count": count.split()[0], "finding": _finding(text, first, way_out)}
+            for severity, count, text, first, way_out in audit_tables.findings(tests).lines
         ]
-        lines += ["", f"{task.name}:", printing.table(told, ("", "count", "finding")) if told else "nothing was found"]
-    counts = {severity: sum(task.counts[severity] for task in audit.tasks) for severity in ("leak", "warning", "note")}
-    lines += ["", ", ".join(_counted(count, what) for what, count in counts.items())]
+        lines += ["", f"{name}:", printing.table(told, ("", "count", "finding")) if told else "nothing was found"]
+    lines += ["", ", ".join(_counted(count_of(severity, audit.tasks), severity) for severity in SEVERITIES)]
     return "\n".join(lines) + "\n"
 
 

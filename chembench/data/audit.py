@@ -5,6 +5,8 @@ Nothing here names the label of one test molecule: labels appear as ranges, clas
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from chembench.config import Spec
@@ -178,10 +180,12 @@ class TaskAudit(Spec):
     overlap: tuple[Overlap, ...] = ()
     findings: tuple[Finding, ...] = ()
 
-    @property
-    def counts(self) -> dict[Severity, int]:
-        """How many findings there are of each severity."""
-        return {severity: sum(f.severity == severity for f in self.findings) for severity in SEVERITIES}
+    def shared_rows(self, part: str) -> int:
+        """Rows of a part whose molecule (by InChIKey) an earlier part has, too."""
+        return sum(shared.rows["inchikey"] for shared in self.shared if shared.part == part)
+
+    def similarity_of(self, part: str) -> Similarity:
+        return next(similarity for similarity in self.similarity if similarity.part == part)
 
 
 class CorpusAudit(Spec):
@@ -205,16 +209,19 @@ class Audit(Spec):
     rdkit: str
     tokenizer: str
     tasks: tuple[TaskAudit, ...]
+    """One for each test set: those of outer folds follow each other."""
     corpus: CorpusAudit | None = None
 
     @property
     def leaks(self) -> int:
         """How many findings are leaks."""
-        return sum(task.counts["leak"] for task in self.tasks)
+        return count_of("leak", self.tasks)
 
-    def task(self, name: str) -> TaskAudit | None:
-        """The audit of one task; none if it is not among them."""
-        return next((task for task in self.tasks if task.name == name), None)
+    @property
+    def by_task(self) -> dict[str, tuple[TaskAudit, ...]]:
+        """Name of a task -> its audit, or those of its outer folds."""
+        names = dict.fromkeys(task.name for task in self.tasks)
+        return {name: tuple(task for task in self.tasks if task.name == name) for name in names}
 
 
 class Facts(Spec):
@@ -223,9 +230,9 @@ class Facts(Spec):
     in_corpus: float | None
     """Share of test rows whose InChIKey the pre-training saw; 0 from scratch, none if the scale was not audited."""
     in_training: int
-    """Test rows whose InChIKey training or validation rows have, too."""
+    """Test rows whose InChIKey training or validation rows have, too; of all outer folds together."""
     nearest_median: float
-    """Median over test rows of the similarity to the nearest training molecule."""
+    """Median over test rows of the similarity to the nearest training molecule; of outer folds their median one."""
     conflicts: int
     """Molecules of the task with labels that contradict each other."""
     leaks: int
@@ -239,19 +246,23 @@ def audit_facts(audit: Audit, task: str, molecules: int) -> Facts | None:
         task: name.
         molecules: pre-training scale of the line.
     """
-    found = audit.task(task)
-    if found is None:
+    tests = audit.by_task.get(task)
+    if tests is None:
         return None
-    at_scale = (o for o in found.overlap if o.part == "test" and o.molecules == molecules)
-    overlap = next(at_scale, None)
-    similarity = next(s for s in found.similarity if s.part == "test")
+    seen = [o for found in tests for o in found.overlap if o.part == "test" and o.molecules == molecules]
+    share = sum(o.seen["inchikey"] for o in seen) / sum(o.rows for o in seen) if seen else None
     return Facts(
-        in_corpus=overlap.share if overlap else (None if molecules else 0.0),
-        in_training=sum(shared.rows["inchikey"] for shared in found.shared if shared.part == "test"),
-        nearest_median=similarity.median,
-        conflicts=found.conflicts.molecules,
-        leaks=found.counts["leak"],
+        in_corpus=share if molecules else 0.0,
+        in_training=sum(found.shared_rows("test") for found in tests),
+        nearest_median=statistics.median(found.similarity_of("test").median for found in tests),
+        conflicts=tests[0].conflicts.molecules,
+        leaks=count_of("leak", tests),
     )
+
+
+def count_of(severity: Severity, audits: Sequence[TaskAudit]) -> int:
+    """How many findings of a severity there are."""
+    return sum(finding.severity == severity for audit in audits for finding in audit.findings)
 
 
 def read_audit(paths: SweepPaths) -> Audit | None:

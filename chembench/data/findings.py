@@ -15,16 +15,16 @@ KEPT_SO = "each row is kept and counts on its own"
 _LEAKY = f"{_OWN_FILE}, or choose a split by scaffold"
 
 
-def findings_of(audit: TaskAudit) -> tuple[Finding, ...]:
-    """The findings about one task, leaks first, then warnings, then notes."""
-    found = [
-        *_of_parts(audit),
-        *_of_labels(audit),
-        *_of_rows(audit),
-        *_of_neighbours(audit),
-        *_of_corpus(audit),
-        *_of_tokens(audit),
-    ]
+def findings_of(audit: TaskAudit, *, of_its_fold_alone: bool = False) -> tuple[Finding, ...]:
+    """The findings about one task, leaks first, then warnings, then notes.
+
+    Args:
+        audit: what was measured.
+        of_its_fold_alone: leave out what holds of the whole task, whichever part is the test.
+    """
+    found = [*_of_parts(audit), *_of_part_labels(audit), *_of_neighbours(audit), *_of_corpus(audit)]
+    if not of_its_fold_alone:
+        found += [*_of_conflicts(audit), *_of_rows(audit), *_of_tokens(audit)]
     return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
@@ -55,7 +55,7 @@ def _of_parts(audit: TaskAudit) -> Iterator[Finding]:
             )
 
 
-def _of_labels(audit: TaskAudit) -> Iterator[Finding]:
+def _of_conflicts(audit: TaskAudit) -> Iterator[Finding]:
     if conflicts := audit.conflicts.molecules:
         yield Finding(
             severity="warning",
@@ -67,6 +67,9 @@ def _of_labels(audit: TaskAudit) -> Iterator[Finding]:
             first=audit.conflicts.first,
             way_out=_OWN_FILE,
         )
+
+
+def _of_part_labels(audit: TaskAudit) -> Iterator[Finding]:
     for part in audit.parts:
         yield from _one_class(audit, part)
         yield from _beyond_training(part)

@@ -44,12 +44,12 @@ def audit_section(audit: Audit) -> Markup:
 
     tasks = [
         {
-            "audit": task,
-            "findings": audit_tables.findings(task.findings),
-            "tables": list(audit_tables.of_task(task)),
-            "svg": Markup(histogram_svg(task, f"audit-{place}")),
+            "name": name,
+            "findings": audit_tables.findings(tests),
+            "tables": list(audit_tables.of_task(tests)),
+            "svg": Markup(histogram_svg(tests[0], f"audit-{place}")),
         }
-        for place, task in enumerate(audit.tasks)
+        for place, (name, tests) in enumerate(audit.by_task.items())
     ]
     made = _environment().get_template("audit_section.html.j2")
     text = made.render(overview=audit_tables.overview(audit), tasks=tasks, shown=SHOWN_LINES, severities=SEVERITIES)
@@ -131,11 +131,12 @@ def _inline(text: str, name: str) -> str:
 def _markdown(audit: Audit) -> Iterator[str]:
     yield f"# Audit of {audit.of} {_plain(audit.target)}\n"
     yield from _markdown_table(audit_tables.overview(audit), level=2)
-    for task in audit.tasks:
-        yield f"\n## {_plain(task.name)}\n"
-        if task.findings:
-            yield from _markdown_table(audit_tables.findings(task.findings), level=3)
-        for table in audit_tables.of_task(task):
+    for name, tests in audit.by_task.items():
+        yield f"\n## {_plain(name)}\n"
+        found = audit_tables.findings(tests)
+        if found.lines:
+            yield from _markdown_table(found, level=3)
+        for table in audit_tables.of_task(tests):
             yield ""
             yield from _markdown_table(table, level=3)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from chembench.data.audit import NEAR, Audit, Finding, Overlap, TargetFacts, TaskAudit
+from chembench.data.audit import NEAR, SEVERITIES, Audit, Overlap, PartFacts, TargetFacts, TaskAudit
 from chembench.statistics.estimates import Value
 
 SAMENESS = {"smiles": "canonical SMILES", "inchikey": "InChIKey", "connectivity": "connections"}
@@ -41,8 +41,7 @@ def overview(audit: Audit) -> AuditTable:
 
 def _overview_line(task: TaskAudit) -> tuple[str, ...]:
     repeated = next(d for d in task.duplicates if d.by == "inchikey").rows
-    shared = sum(shared.rows["inchikey"] for shared in task.shared if shared.part == "test")
-    test = next(s for s in task.similarity if s.part == "test")
+    shared, test = task.shared_rows("test"), task.similarity_of("test")
     return (
         task.name,
         _division(task),
@@ -65,18 +64,23 @@ def _in_corpus(task: TaskAudit, molecules: int) -> str:
     return next(f"{o.share:.1%}" for o in task.overlap if o.part == "test" and o.molecules == molecules)
 
 
-def findings(findings: tuple[Finding, ...], title: str = "Findings") -> AuditTable:
-    """What a person should know, the worst first."""
-    return AuditTable(
-        title=title,
-        columns=("severity", "count", "finding", "first", "way out"),
-        lines=tuple((f.severity, f"{f.count:,} of {f.of:,}", f.text, f.first, f.way_out) for f in findings),
-        right=(1,),
-    )
+def findings(tests: Sequence[TaskAudit]) -> AuditTable:
+    """What a person should know of a task, the worst first; of outer folds that of each, and of the task once."""
+    found = [(task.outer, finding) for task in tests for finding in task.findings]
+    found.sort(key=lambda one: SEVERITIES.index(one[1].severity))
+    lines = []
+    for outer, one in found:
+        text = f"fold {outer}: {one.text}" if len(tests) > 1 else one.text
+        lines.append((one.severity, f"{one.count:,} of {one.of:,}", text, one.first, one.way_out))
+    columns = ("severity", "count", "finding", "first", "way out")
+    return AuditTable(title="Findings", columns=columns, lines=tuple(lines), right=(1,))
 
 
-def of_task(task: TaskAudit) -> Iterator[AuditTable]:
-    """Everything that was measured of one task."""
+def of_task(tests: Sequence[TaskAudit]) -> Iterator[AuditTable]:
+    """Everything that was measured of one task; of outer folds the first in full, and all of them side by side."""
+    if len(tests) > 1:
+        yield _folds(tests)
+    task = tests[0]
     yield _rows(task)
     yield _parts(task)
     yield _labels(task)
@@ -104,6 +108,38 @@ def _rows(task: TaskAudit) -> AuditTable:
     lines.append((f"contradict each other ({conflicts.rule})", told, conflicts.first))
     note = f"duplicates and contradictions: {conflicts.policy}"
     return AuditTable(title="Rows", columns=("rows that", "", "first"), lines=tuple(lines), right=(1,), note=note)
+
+
+def _folds(tests: Sequence[TaskAudit]) -> AuditTable:
+    lines = []
+    for task in tests:
+        parts = {part.part: part for part in task.parts}
+        rows = tuple(f"{part.rows:,}" for part in parts.values())
+        labels = tuple(_spread(task, parts[name]) for name in ("train", "test"))
+        lines.append((f"{task.outer}", *rows, *labels, *_overview_line(task)[-3:]))
+    is_classes = tests[0].kind == "classification"
+    what = "share of 1" if is_classes else f"labels{f' in {tests[0].unit}' if tests[0].unit else ''}"
+    columns = ("fold", *(f"{part.part} rows" for part in tests[0].parts), f"{what}, train", f"{what}, test")
+    return AuditTable(
+        title="Outer folds",
+        columns=(*columns, "test in training", "nearest", f">= {NEAR:g}"),
+        lines=tuple(lines),
+        right=tuple(range(1, 9)),
+        note="each fold is the test once in its repeat; tables that speak of one test are of the first fold",
+    )
+
+
+def _spread(task: TaskAudit, part: PartFacts) -> str:
+    """From the lowest to the highest label, or share of class 1; of several targets the ends of all."""
+    if task.kind == "classification":
+        shares = [t.ones / (t.zeros + t.ones) for t in part.targets if t.ones is not None and t.zeros]
+        shares = [share for share in shares if share > 0]
+        lacking = len(part.targets) - len(shares)
+        ends = [f"{end:.1%}" for end in (min(shares), max(shares))] if shares else []
+        told = ends[0] if len(part.targets) == 1 and ends else " to ".join(ends)
+        return "; ".join([one for one in (told, f"{lacking} of one class" if lacking else "") if one])
+    known = [(t.low, t.high) for t in part.targets if t.low is not None and t.high is not None]
+    return f"{min(low for low, _ in known):.3g} to {max(high for _, high in known):.3g}" if known else "none"
 
 
 def _parts(task: TaskAudit) -> AuditTable:

@@ -34,6 +34,8 @@ CHEAP_ROWS = 10_000
 """Rows of all tasks together up to which a sweep is audited when it begins."""
 CHEAP_MOLECULES = 100_000
 """Corpus molecules up to which it is; they take about 0.2 ms each on one core."""
+CHEAP_TESTS = 100_000
+"""Rows of all tasks, once for each outer fold, up to which it is."""
 WORTH_PROCESSES = (4_000, 20_000)
 """Rows of a task and molecules of a corpus from which on several processes pay."""
 SHOWN_UNREADABLE = 5
@@ -46,8 +48,8 @@ class Inputs:
     target: str
     of: Literal["task", "space", "sweep"]
     tasks: tuple[tuple[Task, Split, TaskDef], ...]
-    """Split index 0: the test is that of every index, and it is held against training and validation together. Of outer
-    folds it is the first."""
+    """A line for each test set. Split index 0: the test is that of every index, and it is held against training and
+    validation together."""
     tokenizer: Tokenizer
     corpus: Corpus | None = None
     scales: tuple[int, ...] = ()
@@ -56,8 +58,9 @@ class Inputs:
     @property
     def is_cheap(self) -> bool:
         """Whether the audit takes seconds."""
-        rows = sum(task.rows for task, _, _ in self.tasks)
-        return rows <= CHEAP_ROWS and max(self.scales, default=0) <= CHEAP_MOLECULES
+        rows = [task.rows for task, _, _ in self.tasks]
+        once = sum({task.name: task.rows for task, _, _ in self.tasks}.values())
+        return once <= CHEAP_ROWS and sum(rows) <= CHEAP_TESTS and max(self.scales, default=0) <= CHEAP_MOLECULES
 
     def matches(self, audit: Audit) -> bool:
         """Whether ``audit`` is about exactly these."""
@@ -92,8 +95,9 @@ def inputs_of_space(
     base, tasks = Path(space.base), []
     for name in space.tasks:
         say(f"task: {name}")
-        way = division_of(space, name, first_outer(space), 0)
-        tasks.append(_prepared(space.task_def(name), way, cache, data_dir, base))
+        definition = space.task_def(name)
+        for outer in space.confirm.outers:
+            tasks.append(_prepared(definition, division_of(space, name, outer, 0), cache, data_dir, base))
     scales, corpus = scales_of(space), None
     if scales:
         say(f"corpus: {', '.join(space.corpus.files)}")
@@ -105,8 +109,9 @@ def inputs_of_space(
 def inputs_of_prepared(name: str, space: Space, prepared: Prepared) -> Inputs:
     """The inputs of a sweep that begins."""
     tasks = [
-        (prepared.tasks[task], prepared.splits[task, first_outer(space), 0], space.task_def(task))
+        (prepared.tasks[task], prepared.splits[task, outer, 0], space.task_def(task))
         for task in space.tasks
+        for outer in space.confirm.outers
     ]
     tokenizer = load_tokenizer(prepared.tokenizer_folder)
     scales = scales_of(space) if prepared.corpus else ()
@@ -131,10 +136,11 @@ def inputs_of_sweep(state: SweepState, tokenizer: Tokenizer | None = None) -> In
     tasks = []
     for name in header["tasks"]:
         definition = space.task_def(name)
-        outer = first_outer(space)
-        of = f"outer {outer} of {name}" if outer else name
-        split = open_split(digests[f"split 0 of {of}"], digests[f"test of {of}"], cache)
-        tasks.append((open_task(definition, digests[f"task {name}"], cache), split, definition))
+        task = open_task(definition, digests[f"task {name}"], cache)
+        for outer in space.confirm.outers:
+            of = f"outer {outer} of {name}" if outer else name
+            split = open_split(digests[f"split 0 of {of}"], digests[f"test of {of}"], cache)
+            tasks.append((task, split, definition))
     corpus = open_corpus(digests["corpus"], cache) if "corpus" in digests else None
     used = tokenizer or load_tokenizer(cache.tokenizer(digests["tokenizer"]))
     return Inputs(state.name, "sweep", tuple(tasks), used, corpus, scales_of(space) if corpus else ())
@@ -168,11 +174,6 @@ def scales_of(space: Space) -> tuple[int, ...]:
     return tuple(sorted({cell.molecules for cell in grid_cells(space) if cell.molecules}))
 
 
-def first_outer(space: Space) -> int:
-    """Which test set is audited: the named split's, or the first outer fold."""
-    return space.confirm.outers[0]
-
-
 def own() -> SmilesTokenizer:
     """The built-in tokenizer, which a task by itself is held against."""
     return SmilesTokenizer()
@@ -195,16 +196,13 @@ def audit_inputs(inputs: Inputs, cache: CachePaths, processes: int, say: Say) ->
         DataError: if an input is not as it was prepared.
         RunError: if a worker process dies.
     """
-    subjects = [
-        measures.Subject(task, split, definition, Identities(task, cache, _processes(task, processes)))
-        for task, split, definition in inputs.tasks
-    ]
-    seen: Sequence[Seen | None] = [None] * len(subjects)
+    named = {task.name: Identities(task, cache, _processes(task, processes)) for task, _, _ in inputs.tasks}
+    seen: dict[str, Seen] = {}
     corpus = None
     if inputs.corpus is not None:
-        named = [subject.identities for subject in subjects]
         workers = processes if inputs.scales[-1] > WORTH_PROCESSES[1] else 1
-        seen = seen_in(named, inputs.corpus, inputs.scales[-1], cache, workers, say)
+        answers = seen_in(list(named.values()), inputs.corpus, inputs.scales[-1], cache, workers, say)
+        seen = dict(zip(named, answers, strict=True))
         corpus = CorpusAudit(
             corpus_digest=inputs.corpus.digest,
             train=inputs.corpus.train,
@@ -213,10 +211,13 @@ def audit_inputs(inputs: Inputs, cache: CachePaths, processes: int, say: Say) ->
             duplicates=inputs.corpus.duplicates,
             scales=inputs.scales,
         )
-    found = []
-    for subject, one in zip(subjects, seen, strict=True):
-        say(f"audit: {subject.task.name}")
-        found.append(_audited(subject, one, inputs, cache))
+    found: list[TaskAudit] = []
+    for task, split, definition in inputs.tasks:
+        subject = measures.Subject(task, split, definition, named[task.name])
+        is_first = all(other.name != task.name for other in found)
+        if is_first:
+            say(f"audit: {task.name}")
+        found.append(_audited(subject, seen.get(task.name), inputs, cache, is_first=is_first))
     return Audit(
         target=inputs.target,
         of=inputs.of,
@@ -231,11 +232,13 @@ def _processes(task: Task, processes: int) -> int:
     return processes if task.rows > WORTH_PROCESSES[0] else 1
 
 
-def _audited(subject: measures.Subject, seen: Seen | None, inputs: Inputs, cache: CachePaths) -> TaskAudit:
+def _audited(
+    subject: measures.Subject, seen: Seen | None, inputs: Inputs, cache: CachePaths, *, is_first: bool
+) -> TaskAudit:
     measured = _measured(subject, inputs.tokenizer, cache)
     overlap = tuple(measures.overlaps_of(subject, seen, inputs.scales)) if seen is not None else ()
     whole = measured.model_copy(update={"overlap": overlap})
-    return whole.model_copy(update={"findings": findings_of(whole)})
+    return whole.model_copy(update={"findings": findings_of(whole, of_its_fold_alone=not is_first)})
 
 
 def _measured(subject: measures.Subject, tokenizer: Tokenizer, cache: CachePaths) -> TaskAudit:

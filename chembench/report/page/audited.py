@@ -12,6 +12,8 @@ from chembench.report.page.source import Source, file_part
 from chembench.report.wording import counted
 
 _PARTS = {"valid": "validation", "test": "test"}
+SHOWN_FINDINGS = 20
+"""A table of more of them is folded."""
 
 
 def audit(source: Source) -> Section:
@@ -27,14 +29,15 @@ def _blocks(source: Source) -> list[Block]:
     if found is None:
         return [absent(f"The sweep's folder holds no audit; chembench audit {source.state.name} makes it.")]
     blocks = _table(audit_tables.overview(found), is_long=False)
-    for task in found.tasks:
-        blocks.append(Heading(text=task.name))
-        if task.findings:
-            blocks += _table(audit_tables.findings(task.findings), is_long=False)
+    for name, tests in found.by_task.items():
+        blocks.append(Heading(text=name))
+        findings = audit_tables.findings(tests)
+        if findings.lines:
+            blocks += _table(findings, is_long=len(findings.lines) > SHOWN_FINDINGS)
         else:
             blocks.append(paragraph("Nothing was found that needs a warning."))
-        blocks.append(_similarity(task))
-        for one in audit_tables.of_task(task):
+        blocks.append(_similarity(tests[0]))
+        for one in audit_tables.of_task(tests):
             blocks += _table(one, is_long=True)
     return blocks
 
@@ -47,6 +50,7 @@ def _table(found: AuditTable, *, is_long: bool) -> list[Block]:
 
 def _similarity(task: TaskAudit) -> Figure:
     parts = {part.part: part for part in task.similarity}
+    fold = f", outer fold {task.outer}," if task.outer else ""
     series = []
     for look, (name, label) in enumerate(_PARTS.items()):
         histogram = parts[name].histogram
@@ -62,8 +66,8 @@ def _similarity(task: TaskAudit) -> Figure:
         )
     return Figure(
         name=f"similarity-{file_part(task.name)}",
-        caption=f"How near validation and test molecules of {task.name} are to their nearest training molecule: share "
-        f"of rows by Tanimoto similarity of ECFP4. Above {NEAR:g} a test asks little more than training did.",
+        caption=f"How near validation and test molecules of {task.name}{fold} are to their nearest training molecule: "
+        f"share of rows by Tanimoto similarity of ECFP4. Above {NEAR:g} a test asks little more than training did.",
         plot=LinesPlot(
             panels=(Panel(series=tuple(series)),), x_label="similarity to the nearest", y_label="share of rows"
         ),

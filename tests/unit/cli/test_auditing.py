@@ -7,7 +7,7 @@ import pytest
 from audited import ALKANES, ANION, rows_of
 
 from chembench import api, cli
-from chembench.data.audit import Audit
+from chembench.data.audit import Audit, audit_facts
 
 SPACE = """
 name = "mine"
@@ -125,3 +125,39 @@ def test_a_missing_file_is_told(capsys, tmp_path):
     (tmp_path / "mine.csv").unlink()
     assert cli.run(["audit", "mine.toml"]) == 1
     assert "mine.csv" in capsys.readouterr().err
+
+
+OUTER = ["confirm.outer_folds=3", "confirm.outer_repeats=2", "confirm.outer_groups=random"]
+
+
+@pytest.mark.usefixtures("space")
+def test_every_outer_fold_is_audited_and_what_holds_of_the_task_is_told_once(capsys):
+    audit = api.audit("mine.toml", OUTER)
+    assert [(task.name, task.outer) for task in audit.tasks] == [("mine", outer) for outer in range(1, 7)]
+    tests = [next(part for part in task.parts if part.part == "test") for task in audit.tasks]
+    assert sum(part.rows for part in tests) == 2 * audit.tasks[0].rows, "each row is the test once in each repeat"
+    ends = [(part.targets[0].low, part.targets[0].high) for part in tests]
+    assert len(set(ends)) > 1 and min(low for low, _ in ends) == 0 and max(high for _, high in ends) == 29
+    whole = "contradicting labels"
+    assert [sum(f.what == whole for f in task.findings) for task in audit.tasks] == [1, 0, 0, 0, 0, 0]
+
+    assert cli.run(["audit", "mine.toml", "-f", "md", *(word for one in OUTER for word in ("--set", one))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("### Outer folds")
+    assert [line.split(" | ")[0] for line in lines[at + 4 : at + 10]] == [f"| {fold}" for fold in range(1, 7)]
+    assert f"{ends[0][0]:.3g} to {ends[0][1]:.3g}" in lines[at + 4]
+    assert any("fold 2: " in line or "fold 3: " in line for line in lines)
+
+
+@pytest.mark.usefixtures("space")
+def test_a_leak_of_any_outer_fold_is_a_fact_of_the_board(capsys):
+    audit = api.audit("mine.toml", OUTER)
+    leaking = [task for task in audit.tasks if task.shared_rows("test")]
+    assert leaking, "the anion's two drawings are in different parts of some fold"
+    facts = audit_facts(audit, "mine", 20)
+    assert facts.in_training == sum(task.shared_rows("test") for task in leaking)
+    assert facts.leaks == audit.leaks == len(leaking)
+    seen = [o for task in audit.tasks for o in task.overlap if (o.part, o.molecules) == ("test", 20)]
+    share = sum(o.seen["inchikey"] for o in seen) / (2 * audit.tasks[0].rows)
+    assert facts.in_corpus == pytest.approx(share, abs=1e-6)
+    assert cli.run(["audit", "mine.toml", "--strict", *(word for one in OUTER for word in ("--set", one))]) == 1

@@ -7,7 +7,7 @@ import pytest
 from audited import ALKANES, ANION, EVIL, inputs_of, rows_of
 
 from chembench.data import overlap
-from chembench.data.audit import LAYOUT, Audit, audit_facts, read_audit, write_audit
+from chembench.data.audit import LAYOUT, Audit, audit_facts, count_of, read_audit, write_audit
 from chembench.errors import DataError
 from chembench.paths import SweepPaths
 from chembench.sweep.auditing import audit_inputs
@@ -84,7 +84,7 @@ def test_a_test_molecule_in_training_is_a_leak_however_it_is_drawn(tmp_path, cac
 def test_a_validation_molecule_in_training_is_a_warning(tmp_path, cache):
     task = only(seed_that_parts(tmp_path, cache, "train", "valid"), cache)
     assert found(task, "valid molecules in train").severity == "warning"
-    assert task.counts["leak"] == 0
+    assert count_of("leak", (task,)) == 0
 
 
 def test_a_contradiction_that_the_test_takes_part_in_names_no_molecule(tmp_path, cache):
@@ -173,7 +173,7 @@ def test_a_board_line_gets_its_facts(tmp_path, cache):
     audit = audited(inputs_of(tmp_path, cache, corpus=ALKANES, scales=(5, 20)), cache)
     at_20, from_scratch = audit_facts(audit, "mine", 20), audit_facts(audit, "mine", 0)
     assert at_20.in_corpus > 0 == from_scratch.in_corpus
-    assert at_20.conflicts == 1 and at_20.nearest_median == audit.task("mine").similarity[1].median
+    assert at_20.conflicts == 1 and at_20.nearest_median == audit.tasks[0].similarity_of("test").median
     assert audit_facts(audit, "mine", 7).in_corpus is None, "that scale was not looked at"
     assert audit_facts(audit, "another", 5) is None
 
