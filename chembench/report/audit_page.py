@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-SHOWN_LINES = 24
+SHOWN_LINES = 25
 """A table with more lines than this is folded."""
 _PARTS = (("valid", "validation", "#E69F00", "//"), ("test", "test", "#0072B2", ""))
 """Colours of Okabe and Ito, told apart by hatching as well."""
@@ -114,7 +114,7 @@ def _draw(figure: Any, task: TaskAudit) -> None:
     axes.set_ylabel("share of rows")
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    axes.legend(loc="upper right", bbox_to_anchor=(NEAR - 0.01, 1.02))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
 
 def _inline(text: str, name: str) -> str:
