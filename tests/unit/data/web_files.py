@@ -52,6 +52,8 @@ def handler_of(web: WebFiles) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
+            rest = body[start:]  # before the first byte: a client may leave on a header and ask again
+            rest = rest[: web.breaks_after.pop(0)] if web.breaks_after else rest
             self.send_response(206 if start else 200)
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
@@ -60,8 +62,7 @@ def handler_of(web: WebFiles) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Type", "text/html" if self.path.endswith("/") else web.kind)
             self.send_header("Content-Length", str(len(body) - start))
             self.end_headers()
-            rest = body[start:]
-            self.wfile.write(rest[: web.breaks_after.pop(0)] if web.breaks_after else rest)
+            self.wfile.write(rest)
             self.close_connection = True
 
         def _start(self, asked_range, tag):
