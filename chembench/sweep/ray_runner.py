@@ -11,9 +11,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from chembench.errors import RunError
 from chembench.paths import RunPaths, fault_of_machine
@@ -25,6 +25,9 @@ from chembench.sweep.ray_worker import UNWRITTEN, trainable
 from chembench.sweep.results import read_outcome
 from chembench.sweep.running import Desk, RunnerOptions, check_fits, desk, no_ray, no_token, not_started, ran_low
 from chembench.sweep.space import ResourceShape
+
+if TYPE_CHECKING:
+    import psutil
 
 MANY = 1_000_000
 """Trials in flight that Tune is told to allow: `Room` knows better how many fit, also when nodes join later."""
@@ -86,11 +89,13 @@ def _cluster(options: RunnerOptions) -> Iterator[None]:
         if options.ray_address == "local":
             temp_dir, cpus = stack.enter_context(ray_folder(RAY)), len(os.sched_getaffinity(0))
             arguments |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": temp_dir}
+        started: list[psutil.Process] = []
         try:
-            _start(arguments, handler)
+            started += _start(arguments, handler)
             yield
         finally:
-            ray.shutdown()
+            with _ended_at_once(started):
+                ray.shutdown()
             _handle_sigterm(handler)  # ray.shutdown leaves the system's own
 
 
@@ -111,14 +116,19 @@ def _apart(log: Path | None) -> Iterator[None]:
             file.close()
 
 
-def _start(arguments: dict[str, Any], handler: Any) -> None:
+def _start(arguments: dict[str, Any], handler: Any) -> list[psutil.Process]:
+    """Start Ray here or join one; the processes that this took are given back."""
+    import psutil
     import ray
     from ray.exceptions import AuthenticationError
 
+    this = psutil.Process()
+    before = set(this.children())
     try:
         with _without_sigterm():
             ray.init(**arguments)
             _handle_sigterm(handler)  # ray.init puts one of its own
+        return [process for process in set(this.children()) - before if _is_rays(process)]
     except ConnectionError as error:
         raise no_ray(arguments["address"]) from error
     except AuthenticationError as error:
@@ -132,7 +142,8 @@ def _without_sigterm() -> Iterator[None]:
     """Processes that are started within the block never get SIGTERM; Ray's are meant.
 
     Sent to the whole group, as `timeout`, systemd and Slurm do, it would end the raylet and with it the workers before
-    they have saved their state. Workers take it again, see `ray_worker`. Ending Ray takes 4 s longer.
+    they have saved their state. Workers take it again, see `ray_worker`. Ray's end takes SIGKILL then, see
+    `_ended_at_once`.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
@@ -141,6 +152,43 @@ def _without_sigterm() -> Iterator[None]:
         raise KeyboardInterrupt from ended
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _is_rays(process: psutil.Process) -> bool:
+    """Whether its command names a file of the package; other threads start processes of their own meanwhile."""
+    import psutil
+    import ray
+
+    try:
+        return any(str(Path(ray.__file__).parent) in word for word in process.cmdline())
+    except psutil.Error:  # it has ended
+        return False
+
+
+@contextlib.contextmanager
+def _ended_at_once(started: Iterable[psutil.Process]) -> Iterator[None]:
+    """End Ray's processes as soon as ``ray.shutdown`` has let go of them.
+
+    It sends each SIGTERM, which they never get, and waits a second before it takes SIGKILL, one after the other.
+    """
+    import psutil
+    import ray
+
+    def end() -> None:
+        while ray.is_initialized() and not over.wait(0.02):
+            pass
+        for process in started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    over = threading.Event()
+    ending = threading.Thread(target=end, daemon=True)
+    ending.start()
+    try:
+        yield
+    finally:
+        over.set()
+        ending.join()
 
 
 def _handle_sigterm(handler: Any) -> None:

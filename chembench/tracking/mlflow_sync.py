@@ -1,6 +1,7 @@
 """MLflow as a projection of the ledger: one pass (`sync`), or passes beside a driver (`start_beside`, `finish`).
 
-Run as a process: ``python -m chembench.tracking.mlflow_sync --sweep DIR [--tracking-uri URI] [--follow]``.
+Run as a process: ``python -m chembench.tracking.mlflow_sync --sweep DIR [--tracking-uri URI] [--follow]``. A driver
+has it follow, and asks it over its standard input to send the rest: another process would import MLflow once more.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -99,10 +101,13 @@ def close(sweep_root: Path, tracking_uri: str, limit_seconds: float) -> SyncRepo
     return _passed(uploader, read_state(paths), final=True, stop=lambda: time.monotonic() > until)
 
 
-def follow(sweep_root: Path, tracking_uri: str | None, stop: Callable[[], bool]) -> SyncReport:
+def follow(
+    sweep_root: Path, tracking_uri: str | None, stop: Callable[[], bool], *, beyond_the_end: bool = False
+) -> SyncReport:
     """Keep MLflow up to date while a driver is at work; failures are tried again after growing pauses.
 
-    Ends when ``stop`` says so, or when the ledger says finished and everything is sent.
+    Ends when ``stop`` says so, or, unless it goes on ``beyond_the_end``, when the ledger says finished and everything
+    is sent.
     """
     paths = SweepPaths(sweep_root.resolve())
     uri = tracking_uri or default_tracking_uri(paths.root)
@@ -112,7 +117,7 @@ def follow(sweep_root: Path, tracking_uri: str | None, stop: Callable[[], bool])
         before = time.process_time()
         state = read_state(paths)
         report = _passed(uploader, state, final=False, stop=stop)
-        if stop() or (state.finished and not report.unsent):
+        if stop() or (state.finished and not report.unsent and not beyond_the_end):
             return report
         # A long ledger is read less often: following costs a twentieth of one core at most.
         wanted = 2 * pause if report.unsent else 20 * (time.process_time() - before)
@@ -130,11 +135,11 @@ def start_beside(sweep_root: Path, tracking_uri: str | None) -> Beside:
     uri = tracking_uri or default_tracking_uri(sweep_root)
     command = [*_command(sweep_root, uri), "--follow", "--parent", str(os.getpid())]
     with _log(sweep_root).open("ab") as log:
-        return Beside(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log), uri)
+        return Beside(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log), uri)
 
 
 def finish(beside: Beside, sweep_root: Path, *, seconds: float) -> SyncReport:
-    """End the process of `start_beside` and send what is left, in another one.
+    """Have the process of `start_beside` send what is left; another one, if that one hangs or is gone.
 
     Args:
         beside: what `start_beside` gave.
@@ -145,8 +150,10 @@ def finish(beside: Beside, sweep_root: Path, *, seconds: float) -> SyncReport:
         What is unsent, and how to send it.
     """
     until = time.monotonic() + 0.95 * seconds  # the rest is for counting what is unsent
-    _end(beside.process, seconds / 3)
-    return _rest_sent(sweep_root, beside.tracking_uri, until, seconds)
+    report = _closed_beside(beside.process, sweep_root, seconds / 2)
+    if report is None:
+        return _rest_sent(sweep_root, beside.tracking_uri, until, seconds)
+    return _with_way_out(report, SweepPaths(sweep_root.resolve()), beside.tracking_uri)
 
 
 def send_rest(sweep_root: Path, tracking_uri: str | None, *, seconds: float) -> SyncReport:
@@ -190,13 +197,25 @@ def _closed(sweep_root: Path, tracking_uri: str, seconds: float) -> SyncReport |
             return None
 
 
-def _end(process: subprocess.Popen[bytes], patience_seconds: float) -> None:
-    process.terminate()
+def _closed_beside(process: subprocess.Popen[bytes], sweep_root: Path, seconds: float) -> SyncReport | None:
+    """What the process that followed tells of its last pass; none if it does not end in time, or made none."""
+    assert process.stdin is not None, "start_beside opens it"
     try:
-        process.wait(patience_seconds)
+        with process.stdin as asked:
+            asked.write(f"{0.8 * seconds:.1f}\n".encode())
+    except OSError:
+        pass  # it has ended
+    try:
+        if process.wait(seconds) not in (0, 1):
+            return None
+        told = json.loads(_log(sweep_root).read_bytes().splitlines()[-1])
+        return SyncReport(**told) if told["closed"] else None
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+        return None
+    except (ValueError, IndexError, TypeError, KeyError):
+        return None
 
 
 def _log(sweep_root: Path) -> Path:
@@ -237,6 +256,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _follow_until_told(given: argparse.Namespace) -> SyncReport:
     told: list[int] = []
+    asked: list[float] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     if given.parent is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
@@ -244,7 +264,19 @@ def _follow_until_told(given: argparse.Namespace) -> SyncReport:
     def is_orphan() -> bool:
         return given.parent is not None and os.getppid() != given.parent
 
-    report = follow(given.sweep, given.tracking_uri, lambda: bool(told) or is_orphan())
+    def is_asked() -> bool:
+        """Whether the driver has written for how long the rest may be sent; of one that is gone nothing comes."""
+        if given.parent is not None and not asked and select.select([sys.stdin], [], [], 0)[0]:
+            asked.extend(map(float, os.read(sys.stdin.fileno(), 64).split()))
+        return bool(asked)
+
+    def stop() -> bool:
+        return bool(told) or is_asked() or is_orphan()
+
+    report = follow(given.sweep, given.tracking_uri, stop, beyond_the_end=given.parent is not None)
+    if asked and not told:
+        closed = close(given.sweep, given.tracking_uri or default_tracking_uri(given.sweep), asked[0])
+        return replace(closed, closed=True)
     if told or not is_orphan():
         return report
     return sync(given.sweep, given.tracking_uri, final=True)  # nobody else is left to close what the driver ran

@@ -38,6 +38,8 @@ class SyncReport:
     """Runs, boards and models that MLflow does not have yet as they are."""
     message: str = ""
     """Empty when everything was sent, otherwise why not, in one sentence."""
+    closed: bool = False
+    """The last pass of the process that followed, as its driver had asked for."""
 
 
 class Uploader:
