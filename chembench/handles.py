@@ -15,12 +15,12 @@ from chembench.sweep.progress import SweepStatus, status_of
 from chembench.sweep.state import ItemRecord, ItemStatus, SweepState
 
 if TYPE_CHECKING:
+    from chembench.predictor import Predictor
     from chembench.report.board import Leaderboard
     from chembench.report.pretrain_board import PretrainBoard
     from chembench.report.rows import ResultRow
     from chembench.rerun import Rerun
     from chembench.sweep.progress import Failure
-    from chembench.training.fitted import FittedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,16 +224,17 @@ class Sweep:
 
     # -------------------------------------------------------------------------------------------------- models
 
-    def predictor(self, task: str | None = None, uid: str | None = None) -> FittedModel:
+    def predictor(self, task: str | None = None, uid: str | None = None) -> Predictor:
         """The winner of a task by validation, or one item's kept model, ready to predict from SMILES.
 
         Raises:
             ConfigError: if the task is not clear, or no fitted model was kept.
         """
+        from chembench.predictor import Predictor
         from chembench.training.fitted import FittedModel
 
         folder = self.model_folder(task, uid)
-        return FittedModel.load(folder, self.trial(folder.parents[1].name).checkpoint)
+        return Predictor(FittedModel.load(folder, self.trial(folder.parents[1].name).checkpoint))
 
     def model_folder(self, task: str | None = None, uid: str | None = None) -> Path:
         """Folder of the fitted model that `predictor` loads."""

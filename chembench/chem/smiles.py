@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chembench.chem.pool import Progress, map_chunks
+from chembench.errors import DataError
 
 _CHUNK = 2_000
 
@@ -16,6 +17,22 @@ def canonical(smiles: str) -> str | None:
     RDKit's own messages are held back meanwhile.
     """
     return _canonical_chunk([smiles])[0]
+
+
+def all_canonical(smiles: Sequence[str]) -> list[str]:
+    """`canonical` of each, the spelling that models are fitted on.
+
+    Raises:
+        DataError: if RDKit cannot read one of them.
+    """
+    found = [canonical(text) for text in smiles]
+    unreadable = [place for place, text in enumerate(found) if text is None]
+    if unreadable:
+        raise DataError(
+            f"each molecule must be a SMILES that RDKit reads, {len(unreadable)} of {len(smiles)} are not, "
+            f"first number {unreadable[0]} '{smiles[unreadable[0]]}'; leave them out"
+        )
+    return [text for text in found if text is not None]
 
 
 def canonical_many(smiles: Sequence[str], processes: int = 1, progress: Progress | None = None) -> list[str | None]:

@@ -31,6 +31,7 @@ def ui(sweep: str | None, out: Path, tracking_uri: str | None, port: int) -> Non
     """Open MLflow's pages on the runs of SWEEP, with a page for each question, or of all sweeps under --out."""
     from chembench import api
     from chembench.tracking import mlflow_sync
+    from chembench.tracking.questions import server_of
 
     view = api.open_sweep(sweep, out=out) if sweep else None
     uri = tracking_uri or (view.tracking_uri if view else mlflow_sync.default_uri(out))
@@ -39,6 +40,8 @@ def ui(sweep: str | None, out: Path, tracking_uri: str | None, port: int) -> Non
         raise ConfigError(f"MLflow's database must exist, {database} does not; run a sweep first, or name its --out")
     if view is not None:
         print_questions(view, uri, port)
+        if server_of(uri) is not None:
+            return  # it shows itself
     command = [*mlflow_sync.ui_command(uri), "--port", str(port)]
     click.echo(f"MLflow on http://127.0.0.1:{port} - stop it with Ctrl-C")
     sys.stdout.flush()

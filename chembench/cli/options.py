@@ -38,7 +38,9 @@ out_option = click.option(
 )
 data_option = click.option("--data-dir", type=Folder, help="Folder with raw task files [env: CHEMBENCH_DATA_DIR].")
 cache_option = click.option("--cache-dir", type=Folder, help="Folder shared by all sweeps [env: CHEMBENCH_CACHE_DIR].")
-tracking_option = click.option("--tracking-uri", help="MLflow's; a SQLite file beside the sweep when not given.")
+tracking_option = click.option(
+    "--tracking-uri", help="MLflow's; when not given, where the sweep is tracked: at first a SQLite file beside it."
+)
 concurrent_option = click.option(
     "--max-concurrent", type=click.IntRange(min=1), help="Items at a time; what the machine has by default."
 )

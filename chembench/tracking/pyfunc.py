@@ -60,7 +60,9 @@ class SmilesModel(PythonModel):
         Raises:
             DataError: if there is no such column, or a SMILES cannot be read.
         """
-        predicted_NM = self._fitted.predict(canonical_smiles(read_smiles(model_input)))
+        from chembench.chem.smiles import all_canonical
+
+        predicted_NM = self._fitted.predict(all_canonical(read_smiles(model_input)))
         return pandas.DataFrame(predicted_NM, columns=list(self._fitted.target_names), dtype="float64")
 
 
@@ -80,24 +82,6 @@ def read_smiles(given: Any) -> list[str]:
         if not isinstance(text, str):
             raise DataError(f"each molecule must be a SMILES text, number {place} is {text!r}; leave it out")
     return [str(text) for text in smiles]
-
-
-def canonical_smiles(smiles: list[str]) -> list[str]:
-    """The spelling that models are fitted on.
-
-    Raises:
-        DataError: if RDKit cannot read one of them.
-    """
-    from chembench.chem.smiles import canonical
-
-    found = [canonical(text) for text in smiles]
-    unreadable = [place for place, text in enumerate(found) if text is None]
-    if unreadable:
-        raise DataError(
-            f"each molecule must be a SMILES that RDKit reads, {len(unreadable)} of {len(smiles)} are not, "
-            f"first number {unreadable[0]} '{smiles[unreadable[0]]}'; leave them out"
-        )
-    return [text for text in found if text is not None]
 
 
 @at_the_border

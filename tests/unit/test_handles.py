@@ -1,5 +1,7 @@
 """A sweep on disk and its items as objects."""
 
+from types import SimpleNamespace
+
 import pytest
 from kept_sweeps import SPACE, begun, carried_out
 from sweep_fakes import drive, engine_on, paths_in
@@ -9,6 +11,7 @@ from chembench import upkeep
 from chembench.errors import ConfigError, DataError, UnknownNameError
 from chembench.handles import Sweep
 from chembench.paths import SweepPaths
+from chembench.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +90,12 @@ def test_a_status_kind_or_cause_that_there_is_not_is_told(sweep, look, told):
 def test_a_uid_is_text(sweep, uid):
     with pytest.raises(ConfigError, match=rf"an item is found by its uid or the start of it, as text, got {uid}; see"):
         sweep.trial(uid)
+
+
+def test_a_predictor_reads_smiles_as_people_write_them():
+    seen = []
+    predictor = Predictor(SimpleNamespace(target_names=("y",), predict=lambda smiles: seen.append(smiles) or "numbers"))
+    assert predictor.predict(["OCC", "C1=CC=CC=C1"]) == "numbers" and predictor.target_names == ("y",)
+    assert seen == [["CCO", "c1ccccc1"]]
+    with pytest.raises(DataError, match=r"1 of 2 are not, first number 1 'not one'; leave them out"):
+        predictor.predict(["C", "not one"])

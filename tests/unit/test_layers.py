@@ -29,7 +29,7 @@ LINES = (
     ("holdings", "register", "retention", "keeper"),
     ("header", "recordings", "progress", "driver"),
     ("rerun", "damage", "upkeep", "confirming"),
-    ("handles", "opening"),
+    ("predictor", "handles", "opening"),
     ("api", "replay"),
     ("cli", "doctor", "forecast", "inference", "printing"),
 )

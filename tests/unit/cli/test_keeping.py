@@ -94,3 +94,15 @@ def test_ui_prints_where_each_question_is_answered(capsys, monkeypatch, tmp_path
     assert capsys.readouterr().out.splitlines()[:2] == ["best runs", "  http://127.0.0.1:5123/#/experiments/1"]
     assert cli.run(["ui", "s"]) == 0
     assert "MLflow holds no run of sweep 's' yet; chembench sync sends them" in capsys.readouterr().out
+
+
+def test_of_a_server_the_addresses_are_printed_and_nothing_is_served(capsys, monkeypatch):
+    from chembench.tracking import questions as asking
+
+    view = SimpleNamespace(tracking_uri="http://mlflow.example:80", name="s", begun=lambda: None, paths=None)
+    monkeypatch.setattr(api, "open_sweep", lambda name, out: view)
+    monkeypatch.setattr(os, "execvp", lambda program, command: pytest.fail("something is served"))
+    found = [asking.Question("best runs", "http://mlflow.example:80/#/experiments/1")]
+    monkeypatch.setattr(asking, "questions", lambda state, paths, uri, base: found)
+    assert cli.run(["ui", "s"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["best runs", "  http://mlflow.example:80/#/experiments/1"]
