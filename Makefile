@@ -57,7 +57,7 @@ bench: install
 	$(BIN)/python benchmarks/pretraining.py --losses --size w64x2 --molecules 2000 --batch-size 32 --write
 	$(BIN)/python benchmarks/finetuning.py --write
 	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; \
-		then $(BIN)/python benchmarks/gpu.py --write; else echo "no gpu is visible: benchmarks/gpu.py is left out"; fi
+		then $(BIN)/python benchmarks/gpu.py --write; else $(BIN)/python benchmarks/gpu.py --none-here; fi
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
