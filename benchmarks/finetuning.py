@@ -79,7 +79,10 @@ head_seeds = 1
 """
 OTHER_SIDE = Path(__file__).resolve().with_name("trainer_sweep.py")
 OURS = "`chembench sweep`"
-OTHERS = {"Tune + OptunaSearch + Trainer": (), "the same, `reuse_actors=True`": ("--reuse-actors",)}
+OTHERS = {
+    "Tune + OptunaSearch + Trainer, `reuse_actors=True`": ("--reuse-actors",),
+    "the same without it, as by default": (),
+}
 
 
 @dataclass(frozen=True, slots=True)
