@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -166,7 +166,7 @@ def _is_rays(process: psutil.Process) -> bool:
 
 
 @contextlib.contextmanager
-def _ended_at_once(started: Iterable[psutil.Process]) -> Iterator[None]:
+def _ended_at_once(started: Sequence[psutil.Process]) -> Iterator[None]:
     """End Ray's processes as soon as ``ray.shutdown`` has let go of them.
 
     It sends each SIGTERM, which they never get, and waits a second before it takes SIGKILL, one after the other.
@@ -181,6 +181,9 @@ def _ended_at_once(started: Iterable[psutil.Process]) -> Iterator[None]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
+    if not started:  # of a cluster that was joined
+        yield
+        return
     over = threading.Event()
     ending = threading.Thread(target=end, daemon=True)
     ending.start()

@@ -68,7 +68,7 @@ def space_of_table(space: Space, table: Table) -> Space:
         "finetune": _recipe(space, data["finetune"]),
         "resources": {"precision": space.resources.precision},
     }
-    return space_from(data)
+    return _of_no_folder(space_from(data))
 
 
 def _require_a_design(file: str, rows: Sequence[Row]) -> None:
@@ -95,7 +95,12 @@ def space_of_archive(archive: Archive, overrides: Sequence[str] = ()) -> Space:
     data = json.loads(json.dumps(archive.head.space))
     keys = apply_overrides(data, overrides)
     space = space_from(data, Source(overridden=keys))
-    return space_from({**space.as_data(), "resources": _on_any_machine(space)})
+    return _of_no_folder(space_from({**space.as_data(), "resources": _on_any_machine(space)}))
+
+
+def _of_no_folder(space: Space) -> Space:
+    """No file that a space names is read in a replay: where they would be looked for says nothing."""
+    return space.model_copy(update={"base": ""})
 
 
 def replayed_inputs(space: Space, recording: Recording, file: Path) -> Prepared:

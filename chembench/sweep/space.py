@@ -254,7 +254,7 @@ class Space(Spec):
     def as_data(self) -> dict[str, Any]:
         """The resolved space as TOML-able values, every default written out; it can be read back in any folder."""
         data = self.model_dump(mode="json", exclude_none=True)
-        if not self.relative_files:
+        if not (self.relative_files and self.base):
             del data["base"]
         data["finetune"] = {key: as_toml(p) for key, p in self.parameters.items()}
         data["model"] = {key: as_toml(p) for key, p in self.axes.items()}

@@ -269,3 +269,13 @@ def test_the_published_rows_are_18_cells_of_5_repeats(rows, tmp_path):
         assert len(section.entries) == 18 and not section.incomplete
         assert all(entry.score.n == 5 and entry.varies == "head seed" for entry in section.entries)
         assert section.entries[0].method == best and round(section.entries[0].score.mean, 4) == mean
+
+
+def test_a_record_names_no_folder_of_the_machine_where_it_was_replayed(rows):
+    toml = rows.with_name("named.toml")
+    shipped = Path(read_space("full_grid_tiny").base, "full_grid_tiny.toml")
+    toml.write_text(shipped.read_text().replace("rdkit:NCI/first_5K.smi", "corpus/mine.smi"))
+    sweep = replay(rows, space=str(toml), show_progress=False)
+    assert "base" not in sweep.state().header["space"]
+    assert str(rows.parent) not in sweep.paths.space.read_text()
+    assert resume(sweep.root, show_progress=False).state().finished
