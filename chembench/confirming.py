@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from chembench.driver import drive, going_on
 from chembench.errors import ConfigError
@@ -36,13 +36,26 @@ def confirm(
             f"more seeds need runs, sweep '{state.name}' is a replay and holds what was recorded alone; "
             "confirm the sweep that it was made from"
         )
-    rows = rows_from_state(state)
-    units = best_units(rows, list(leaderboards(rows, design_from_state(state)).values()), top, tasks)
-    base = state.header["confirm"]["head_seeds"]
-    if all(seeds <= max(base, state.extensions.get(unit, 0)) for unit in units):
+    units, base = chosen(state, top, tasks), state.header["confirm"]["head_seeds"]
+    if state.finished and all(seeds <= max(base, state.extensions.get(unit, 0)) for unit in units):
         return []
     raised: list[str] = []
     drive(
         going_on(paths, state, show_progress=show_progress), lambda engine: raised.extend(engine.extend(units, seeds))
     )
     return raised
+
+
+def chosen(state: SweepState, top: int, tasks: Collection[str] = ()) -> list[str]:
+    """The units of the best lines, by the seeds that all lines have.
+
+    Seeds that a line got by an earlier call are left out: it would not be complete while some of them are missing, and
+    a command that was killed would choose others when it is given again.
+
+    Raises:
+        ConfigError: if a task has no complete line.
+        UnknownNameError: if there is no such task.
+    """
+    seeds = state.header["confirm"]["head_seeds"]
+    rows = [row for row in rows_from_state(state) if row.kind != "confirm" or (row.head_seed or 0) < seeds]
+    return best_units(rows, list(leaderboards(rows, design_from_state(state)).values()), top, tasks)

@@ -3,8 +3,9 @@
 from collections import Counter
 
 import pytest
-from sweep_fakes import drive, engine_on, finished, grid_space, opened, swept
+from sweep_fakes import Killed, drive, engine_on, finished, grid_space, opened, swept
 
+from chembench.confirming import chosen
 from chembench.errors import ConfigError, UnknownNameError
 from chembench.report.rows import rows_from_state
 from chembench.sweep.units import replicate_of
@@ -66,6 +67,43 @@ def test_an_extension_that_a_driver_left_half_done_goes_on_by_itself(done):
     with opened(SPACE, folder) as ledger:
         works = drive(engine_on(SPACE, ledger))
         assert len(works) == 3 and ledger.state.finished
+
+
+def scored(scores):
+    """Fake runs whose test scores follow from their unit and head seed; further seeds are far worse."""
+
+    def run(work):
+        outcome = finished(work)
+        if work.kind != "confirm":
+            return outcome
+        score = scores[work.labels["unit"]] + 10.0 * (work.labels["head_seed"] > 1)
+        name = "rmse" if work.spec.task_kind == "regression" else "roc_auc"
+        told = {f"{part}/{name}": score for part in ("valid", "test")}
+        return outcome.model_copy(update={"metrics": {**outcome.metrics, **told}})
+
+    return run
+
+
+def test_a_confirmation_that_was_killed_chooses_the_same_when_it_is_given_again(tmp_path):
+    class Scores(dict):
+        def __missing__(self, unit):
+            return self.setdefault(unit, 0.5 + 0.01 * len(self))
+
+    run = scored(Scores())
+    state, _ = swept(SPACE, tmp_path, run)
+    units = chosen(state, 1)
+    assert len(units) == len(state.header["tasks"])
+    with opened(SPACE, tmp_path, left=1) as ledger, pytest.raises(Killed):
+        engine_on(SPACE, ledger).extend(units, 4)
+    with opened(SPACE, tmp_path) as ledger:
+        engine = engine_on(SPACE, ledger)
+        assert chosen(ledger.state, 1) == units, "one is extended, and none of its new seeds has run"
+        engine.extend(units, 4)
+        engine.tell(run(engine.ask()))
+    with opened(SPACE, tmp_path) as ledger:
+        assert chosen(ledger.state, 1) == units, "new seeds of one have run"
+        drive(engine_on(SPACE, ledger), run)
+        assert chosen(ledger.state, 1) == units and set(ledger.state.extensions) == set(units)
 
 
 def test_a_unit_that_is_unknown_or_has_no_recipe_is_refused_and_nothing_is_written(tmp_path):
