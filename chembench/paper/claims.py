@@ -14,7 +14,7 @@ from typing import Literal
 from chembench.errors import DataError
 from chembench.recorded.table import Row, Table
 from chembench.statistics.estimates import Value, mean
-from chembench.statistics.factors import Effect, Effects, Run, effects, standardised
+from chembench.statistics.factors import TASK_TYPE, Effect, Effects, Run, effects, standardised
 from chembench.statistics.transfer import correlations
 
 Verdict = Literal["supported", "not distinguishable", "contradicted", "cannot be tested with these rows"]
@@ -68,6 +68,7 @@ def judge(table: Table) -> tuple[Judged, ...]:
             "larger BART with less data is among the best for regression",
             ("bart", "30M", 10_000_000),
             ("regression",),
+            "among the best",
         ),
         _size_of_llama(rows),
         _among_the_best(
@@ -75,6 +76,7 @@ def judge(table: Table) -> tuple[Judged, ...]:
             "with enough data, large LLaMA is the best for both task types",
             ("llama", "30M", 30_000_000),
             ("regression", "classification"),
+            "the best",
         ),
     )
 
@@ -218,7 +220,7 @@ def _of_factor(found: Effects, factor: str, level: str, unit: Unit) -> Figure:
     told = ", ".join(f"{name} {value:+.2f}" for name, value in sorted(means.items(), key=lambda item: -item[1]))
     return Figure(
         unit=unit,
-        test=f"F test of {factor} over {found.units} {unit}s, type II, interactions of pairs beside it",
+        test=f"F test of {factor} over {found.units} {unit}s, type II{_beside(found)}",
         figure=(
             f"F({effect.freedom}, {effect.error_freedom}) = {_number(effect.f)}, p = {_number(effect.p)}, "
             f"eta2 = {effect.eta2:.2f} [{effect.eta2_low:.2f}, {effect.eta2_high:.2f}]; {told}"
@@ -228,6 +230,11 @@ def _of_factor(found: Effects, factor: str, level: str, unit: Unit) -> Figure:
     )
 
 
+def _beside(found: Effects) -> str:
+    pairs = [effect for effect in found.effects if " x " in effect.term.removesuffix(f" x {TASK_TYPE}")]
+    return ", interactions of pairs beside it" if pairs else ""
+
+
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
@@ -235,7 +242,12 @@ def _number(value: float | None) -> str:
 # ------------------------------------------------------------------------------------------------ one configuration
 
 
-def _among_the_best(rows: Sequence[Row], claim: str, cell: tuple[str, str, int], kinds: Sequence[str]) -> Judged:
+Claimed = Literal["the best", "among the best"]
+
+
+def _among_the_best(
+    rows: Sequence[Row], claim: str, cell: tuple[str, str, int], kinds: Sequence[str], claimed: Claimed
+) -> Judged:
     """Whether one configuration stands out of all others, in each type of task that the claim names."""
     name = next((r.cell.name for r in rows if (r.cell.architecture, r.cell.size, r.cell.molecules) == cell), None)
     if name is None:
@@ -243,7 +255,7 @@ def _among_the_best(rows: Sequence[Row], claim: str, cell: tuple[str, str, int],
     figures = []
     units: tuple[Unit, ...] = ("configuration", "run")
     for unit in units:
-        parts = [_stands_out([row for row in rows if row.kind == kind], name, kind, unit) for kind in kinds]
+        parts = [_stands_out([row for row in rows if row.kind == kind], name, kind, unit, claimed) for kind in kinds]
         verdicts = [part.verdict for part in parts]
         verdict = next((v for v in _WORST_FIRST if v in verdicts), verdicts[0])
         figures.append(
@@ -263,8 +275,8 @@ _WORST_FIRST: tuple[Verdict, ...] = (
 )  # fmt: skip
 
 
-def _stands_out(rows: Sequence[Row], name: str, kind: str, unit: Unit) -> Figure:
-    """A configuration against all others on the tasks of one type; p is two-sided."""
+def _stands_out(rows: Sequence[Row], name: str, kind: str, unit: Unit, claimed: Claimed) -> Figure:
+    """A configuration against all others on the tasks of one type; p is two-sided. The best has none before it."""
     test = {
         "configuration": "t test whether its mean could be one more of the other configurations'",
         "run": "Welch's t test of its runs against all runs of the others",
@@ -279,6 +291,9 @@ def _stands_out(rows: Sequence[Row], name: str, kind: str, unit: Unit) -> Figure
     difference = mean(own) - mean(others)
     p = _predictive(own[0], others) if unit == "configuration" else _welch(own, others)
     text = f"{kind}: rank {rank} of {len(means) + 1}, {difference:+.2f} SD above the others' mean, p = {p:.3g}"
+    if claimed == "the best" and difference > 0 and rank > 1:
+        text += "; it stands out, and another stands before it"
+        return Figure(unit=unit, test=test, figure=text, p=p, verdict="not distinguishable")
     return Figure(unit=unit, test=test, figure=text, p=p, verdict=_verdict(p, difference > 0))
 
 

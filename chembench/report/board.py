@@ -71,6 +71,8 @@ class Entry(Value):
     architecture: str | None = None
     size: str | None = None
     molecules: int | None = None
+    control: str = ""
+    """What a cell and its control from scratch have in common, in words that differ from those of other cells."""
     parameters: int | None = None
     pretrain_flops: float | None = None
     """Estimated operations of the pre-training behind it, of one seed."""

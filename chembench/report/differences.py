@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, get_args
 from chembench.errors import ConfigError, DataError, UnknownNameError
 from chembench.report.board import BETTER, PRIMARY, Design
 from chembench.report.leaderboard import key_of, replicates_of
+from chembench.report.lines import control_of, group_of
 from chembench.report.rows import ResultRow
 from chembench.report.standing import region_of
 from chembench.statistics.comparison import compare
@@ -192,11 +193,11 @@ def _by_size(complete: Mapping[str, Sequence[ResultRow]]) -> list[tuple[str, str
 
 def _by_control(complete: Mapping[str, Sequence[ResultRow]]) -> list[tuple[str, str]]:
     cells = _cells(complete)
-    controls = {(row.architecture, row.size): name for name, row in cells.items() if not row.pretrain_uid}
+    controls = {control_of(row): name for name, row in cells.items() if group_of(row) == "from scratch"}
     return [
-        (controls[row.architecture, row.size], method)
+        (controls[control_of(row)], method)
         for method, row in cells.items()
-        if row.pretrain_uid and (row.architecture, row.size) in controls
+        if group_of(row) == "cell" and control_of(row) in controls
     ]
 
 

@@ -23,7 +23,7 @@ from chembench.report.board import (
     TaskFacts,
     TaskSection,
 )
-from chembench.report.lines import group_of, recipes_text, scope_of, why_incomplete
+from chembench.report.lines import control_of, group_of, recipes_text, scope_of, why_incomplete
 from chembench.report.rows import ResultRow, State
 from chembench.report.same_rows import require_same_rows
 from chembench.report.spent import spent_on
@@ -216,6 +216,7 @@ def _entry(
         architecture=first.architecture,
         size=first.size,
         molecules=first.molecules,
+        control=control_of(first),
         parameters=first.parameters,
         pretrain_flops=checkpoint.pretrain_flops if checkpoint else None,
         score=estimate_crossed(line.scores, line.overlap),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
@@ -20,6 +21,12 @@ def group_of(row: ResultRow) -> Group:
     if row.kind == "baseline":
         return "baseline"
     return "cell" if row.pretrain_uid or row.molecules else "from scratch"
+
+
+def control_of(row: ResultRow) -> str:
+    """What a cell and its control from scratch have in common: all but what is said of pre-training."""
+    kept = {key: value for key, value in row.settings.items() if not key.startswith("pretrain.")}
+    return json.dumps([row.architecture, row.size, kept], sort_keys=True)
 
 
 def scope_of(rows: Sequence[ResultRow]) -> str:

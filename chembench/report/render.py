@@ -191,7 +191,7 @@ def notes(board: Board) -> list[str]:
     if any(entry.rank is not None for entry in entries):
         said[0] += (
             "; rank is 1 + how many methods are shown to be better, at a family-wise 5 %; methods that share a letter "
-            "under ties are not shown to differ"
+            "under ties are not shown to differ, or are equivalent in practice"
         )
         said.append(
             "P(best): share of bootstrap draws, over what is independent, in which the method has the best mean"

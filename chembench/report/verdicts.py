@@ -62,7 +62,10 @@ def cost_sentences(section: TaskSection) -> list[str]:
         return []
     cheapest, best = min(known, key=lambda method: (costs[method], method)), tied[0]
     beside = f", against {costs[best]:.3g} of {best}" if best in costs and best != cheapest else ""
-    return [f"the cheapest that ties with the best mean is {cheapest}: {costs[cheapest]:.3g} device-hours{beside}"]
+    return [
+        f"the cheapest that is not shown to be worse is {cheapest} ({_score(section, cheapest)}): "
+        f"{costs[cheapest]:.3g} device-hours{beside}"
+    ]
 
 
 def order_sentences(found: Aggregate) -> list[str]:
@@ -74,12 +77,20 @@ def order_sentences(found: Aggregate) -> list[str]:
         told = "; ".join(f"by {name.replace('_', ' ')} {', '.join(found.firsts[name])}" for name in others)
         said.append(f"the way to reckon it decides who is first: {told}")
     else:
-        said.append("whichever of mean rank, win rate, improvability and TES is taken, the same stands first")
+        said.append("whichever of mean rank (or win rate), improvability and TES is taken, the same stands first")
     return [
         *said,
         f"{len(found.tasks)} tasks carry the order: drawn again, they agree with it by Kendall's tau of "
         f"{found.rank_stability:.2f}",
     ]
+
+
+def _score(section: TaskSection, method: str) -> str:
+    """Mean and half of its interval: what is not shown to be worse may be far from the best."""
+    score = next(entry.score for entry in section.entries if entry.method == method)
+    decimals = decimals_for([entry.score.mean for entry in section.entries])
+    half = "" if score.high is None else f" ± {score.high - score.mean:.{decimals}f}"
+    return f"{score.mean:.{decimals}f}{half}"
 
 
 def verdicts_against(section: TaskSection, other: str) -> list[tuple[Entry, Against]]:
@@ -101,11 +112,16 @@ def _who_is_best(comparison: Comparison) -> str:
     if len(tied) == 1:
         return f"a single best method is shown, better than each of the other {count - 1}: {best}"
     if len(tied) == count:
-        return f"no single best method is shown: none of {count} is told apart from the best mean, that of {best}"
+        alike = sum(against(comparison, method, best) == "equivalent" for method in tied if method != best)
+        told = f"; {alike} of them {'is' if alike == 1 else 'are'} equivalent to it in practice" if alike else ""
+        return f"no single best method is shown: none of {count} is shown to be worse than {best}, the best mean{told}"
     others = [method for method in tied if method != best]
+    alike = sum(against(comparison, method, best) == "equivalent" for method in others)
+    told = f"; {alike} of these {'is' if alike == 1 else 'are'} equivalent to it in practice" if alike else ""
     return (
         f"no single best method is shown: {len(others)} of the other {count - 1} methods "
-        f"{'is' if len(others) == 1 else 'are'} not told apart from the best mean, that of {best}: {listed(others)}"
+        f"{'is' if len(others) == 1 else 'are'} not shown to be worse than the best mean, that of {best}: "
+        f"{listed(others)}{told}"
     )
 
 
@@ -126,10 +142,10 @@ _WORDS = {"worse": "shown to be worse", "equivalent": "equivalent in practice", 
 
 def _beside_scratch(section: TaskSection) -> str:
     """Pre-trained cells against the same architecture and size from scratch."""
-    scratch = {(e.architecture, e.size, _rest(e)): e.method for e in section.entries if e.group == "from scratch"}
+    scratch = {entry.control: entry.method for entry in section.entries if entry.group == "from scratch"}
     judged = []
     for entry in section.entries:
-        twin = scratch.get((entry.architecture, entry.size, _rest(entry)))
+        twin = scratch.get(entry.control)
         if entry.group == "cell" and twin is not None:
             judged.append(verdict_on(section, entry.method, twin))
     known = [verdict for verdict in judged if verdict is not None]
@@ -142,14 +158,12 @@ def _beside_scratch(section: TaskSection) -> str:
     )
 
 
-def _rest(entry: Entry) -> str:
-    return entry.method.partition("+")[2]
-
-
 def _what_parts_the_first(comparison: Comparison) -> str:
     first, second = comparison.methods[:2]
     if second not in comparison.tie_group:
         return ""
+    if against(comparison, first, second) == "equivalent":
+        return f"rows 1 and 2, {first} and {second}, are equivalent in practice"
     more = comparison.needed.get(second)
     if more is None:
         return f"no number of further replicates was found that would separate rows 1 and 2, {first} and {second}"

@@ -73,11 +73,13 @@ def _by_seed(scores: Mapping[Key, float], forest: Mapping[Key, float]) -> Differ
     if len(own) > 1 and {key.head_seed for key in own} <= set(other):
         pairs = estimate_crossed({key: value - other[key.head_seed] for key, value in own.items()})
         return Difference(value=pairs.mean, low=pairs.low, high=pairs.high, n=pairs.n, basis="paired by seed")
+    if min(len(own), len(other)) > 1:  # more seeds on one side: seeds have nothing in common but their number
+        return _apart(scores, forest)
     return Difference(value=mean(scores.values()) - mean(forest.values()), n=1, basis="means")
 
 
 def _apart(scores: Mapping[Key, float], other: Mapping[Key, float]) -> Difference:
-    """Two methods that each have checkpoints of their own."""
+    """Two methods that share nothing: each has checkpoints, or more seeds, of its own."""
     board = table({"method": scores, "other": other}, "lower")
     variance, freedom = alone(board, 0.0)
     value, half = mean(scores.values()) - mean(other.values()), _half(variance, freedom)

@@ -19,6 +19,8 @@ Better = Literal["lower", "higher"]
 Aggregation = Literal["mean_rank", "win_rate", "improvability", "tes"]
 
 AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
+ALIKE = ({"mean_rank", "win_rate"}, *({name} for name in AGGREGATIONS))
+"""Give one order: the win rate is 1 - (mean rank - 1) / (methods - 1)."""
 DRAWS = 1000
 
 
@@ -87,7 +89,7 @@ def aggregate(
     whole = {name: table_TM.mean(0) for name, table_TM in per_task.items()}
     drawn = {name: table_TM[draws_DT].mean(1) for name, table_TM in per_task.items()}
     first_DM = _shared_first(drawn[chosen])
-    low_M, high_M = np.quantile(drawn["mean_rank"], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    half_M = _half_width(per_task["mean_rank"])
     order = sorted(range(len(methods)), key=lambda m: (round(float(whole[chosen][m]), 12), methods[m]))
     return Aggregate(
         chosen=chosen,
@@ -96,8 +98,8 @@ def aggregate(
             Standing(
                 method=methods[m],
                 mean_rank=float(whole["mean_rank"][m]),
-                rank_low=float(low_M[m]),
-                rank_high=float(high_M[m]),
+                rank_low=max(1.0, float(whole["mean_rank"][m] - half_M[m])),
+                rank_high=min(float(len(methods)), float(whole["mean_rank"][m] + half_M[m])),
                 win_rate=1 - float(whole["win_rate"][m]),
                 improvability=float(whole["improvability"][m]),
                 tes=float(whole["tes"][m]) * len(tasks),
@@ -107,7 +109,7 @@ def aggregate(
         ),
         wins=_wins(error_TM, methods, order),
         firsts={name: _names_first(values_M, methods) for name, values_M in whole.items()},
-        agreement={name: _kendall(whole[chosen], whole[name]) for name in AGGREGATIONS if name != chosen},
+        agreement={name: _kendall(whole[chosen], whole[name]) for name in AGGREGATIONS if {name, chosen} not in ALIKE},
         first_changes=_first_changes(drawn),
         rank_stability=float(np.mean([_kendall(whole[chosen], row_M) for row_M in drawn[chosen]])),
     )
@@ -158,6 +160,17 @@ def _ranks(values_TM: Floats) -> Floats:
 def _shared_first(values_DM: Floats) -> Floats:
     is_first_DM = values_DM <= values_DM.min(1, keepdims=True) + 1e-12
     return np.asarray(is_first_DM / is_first_DM.sum(1, keepdims=True))
+
+
+def _half_width(ranks_TM: Floats) -> Floats:
+    """Of t intervals over tasks: a bootstrap of a handful of tasks holds the truth far too seldom."""
+    from scipy.stats import t
+
+    tasks = len(ranks_TM)
+    if tasks < 2:
+        return np.full(ranks_TM.shape[1], np.inf)
+    error_M = ranks_TM.std(0, ddof=1) / math.sqrt(tasks)
+    return np.asarray(t.ppf(0.5 + CONFIDENCE / 2, tasks - 1) * error_M)
 
 
 def _names_first(values_M: Floats, methods: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from chembench.config import stable_seed
 from chembench.errors import ConfigError, DataError
 from chembench.statistics.estimates import CONFIDENCE, Key, Value, mean
 
@@ -23,7 +22,8 @@ Floats = npt.NDArray[np.float64]
 Better = Literal["lower", "higher"]
 Unit = Literal["checkpoint", "configuration", "run"]
 
-DRAWS = 1000
+MOST = 1e6
+"""Noncentrality that stands for all that are larger."""
 TASK_TYPE = "task type"
 SCALE = (
     "scores are standardised within each task: the mean over configurations is taken off, the standard deviation of "
@@ -85,8 +85,9 @@ def effects(runs: Iterable[Run], unit: Unit | None = None) -> Effects:
     """Type II sums of squares of all factors, pairs of factors, and each with the task type.
 
     A unit's score is its mean over tasks; its interaction with the task type is the difference of its means over the
-    two types, so that the error of either is between units. Intervals of eta squared come from a bootstrap of the
-    residuals of units.
+    two types, so that the error of either is between units. Intervals of partial eta squared come from the noncentral F
+    distribution (Steiger 2004), those of eta squared take the other terms as they were found. A term that the others
+    hold already, as where two factors change together, is left out with a note.
 
     Args:
         runs: every score, each task with the same configurations.
@@ -97,6 +98,9 @@ def effects(runs: Iterable[Run], unit: Unit | None = None) -> Effects:
         ConfigError: if the unit is unknown.
         DataError: if runs are malformed (see `standardised`), no factor has two levels, a unit lacks a task, or no unit
             is left for the error.
+
+    Reference:
+        Steiger, J. H. Psychol. Methods 2004, 9, 164. doi:10.1037/1082-989X.9.2.164
     """
     kept = sorted(runs, key=lambda run: (run.task, run.configuration, run.key))
     if unit is not None and unit not in get_args(Unit):
@@ -113,6 +117,10 @@ def effects(runs: Iterable[Run], unit: Unit | None = None) -> Effects:
         notes.append("runs are counted as if each were a model of its own: claims about architectures are too sure")
     means_U = np.array([mean(list(by_type.values())) for _, by_type in units])
     found = _analysis([levels for levels, _ in units], means_U, terms, "")
+    shown = {effect.term for effect in found}
+    notes += [
+        f"{name} goes together with other terms: left out" for name in map(" x ".join, terms) if name not in shown
+    ]
     types = sorted({run.task_type for run in kept})
     if len(types) == 2:
         differences_U = np.array([by_type[types[0]] - by_type[types[1]] for _, by_type in units])
@@ -239,48 +247,67 @@ def _analysis(
     levels_U: Sequence[Mapping[str, str]], score_U: Floats, terms: Sequence[tuple[str, ...]], suffix: str
 ) -> list[Effect]:
     """Sums of squares of one response; with a suffix, those of its interaction with the task type."""
-    projections = {term: _type_two(levels_U, terms, term) for term in terms}
     full, rank = _hat(_design(levels_U, terms))
     left = len(score_U) - rank
-    residual_U = score_U - full @ score_U
-    random = np.random.default_rng(stable_seed("factors", terms, len(score_U), suffix))
-    stretched_U = residual_U * math.sqrt(len(score_U) / left)
-    drawn_UD = (full @ score_U)[:, None] + stretched_U[random.integers(0, len(score_U), (DRAWS, len(score_U)))].T
-    columns_UD = np.column_stack([score_U, drawn_UD])
-    error_D = ((columns_UD - full @ columns_UD) ** 2).sum(0)
-    total_D = ((columns_UD - columns_UD.mean(0)) ** 2).sum(0)
+    error = float(((score_U - full @ score_U) ** 2).sum())
+    total = float(((score_U - score_U.mean()) ** 2).sum())
     lines = []
-    for term, (projection, freedom) in projections.items():
-        squares_D = ((projection @ columns_UD) ** 2).sum(0)
-        lines.append(_effect(" x ".join(term) + suffix, squares_D, error_D, total_D, (freedom, left)))
+    for term in terms:
+        projection, freedom = _type_two(levels_U, terms, term)
+        if freedom:  # else it goes together with others
+            squares = float(((projection @ score_U) ** 2).sum())
+            lines.append(_effect(" x ".join(term) + suffix, squares, error, total, (freedom, left)))
     return lines
 
 
-def _effect(term: str, squares_D: Floats, error_D: Floats, total_D: Floats, freedom: tuple[int, int]) -> Effect:
-    """The first of each is what was found, the others were drawn."""
+def _effect(term: str, squares: float, error: float, total: float, freedom: tuple[int, int]) -> Effect:
     from scipy.stats import f as f_distribution
 
-    tail = (1 - CONFIDENCE) / 2
-    eta_D = squares_D / np.maximum(total_D, 1e-300)
-    partial_D = squares_D / np.maximum(squares_D + error_D, 1e-300)
-    low, high = np.quantile(eta_D[1:], [tail, 1 - tail])
-    partial_low, partial_high = np.quantile(partial_D[1:], [tail, 1 - tail])
-    has_error = float(error_D[0]) > 1e-12 * float(total_D[0])
-    ratio = float(squares_D[0] / freedom[0] / (error_D[0] / freedom[1])) if has_error else None
+    eta, partial = (squares / whole if whole > 0 else 0.0 for whole in (total, squares + error))
+    ratio = squares / freedom[0] / (error / freedom[1]) if error > 1e-12 * total else None
+    partials = (partial, partial) if ratio is None else _partial_ends(ratio, freedom)
+    ends = (eta, eta) if ratio is None else tuple(_of_all(end, error, total - squares) for end in partials)
     return Effect(
         term=term,
-        sum_of_squares=float(squares_D[0]),
+        sum_of_squares=squares,
         freedom=freedom[0],
         error_freedom=freedom[1],
         f=ratio,
         p=None if ratio is None else float(f_distribution.sf(ratio, *freedom)),
-        eta2=float(eta_D[0]),
-        eta2_low=float(low),
-        eta2_high=float(high),
-        partial_eta2=float(partial_D[0]),
-        partial_eta2_low=float(partial_low),
-        partial_eta2_high=float(partial_high),
+        eta2=eta,
+        eta2_low=ends[0],
+        eta2_high=ends[1],
+        partial_eta2=partial,
+        partial_eta2_low=partials[0],
+        partial_eta2_high=partials[1],
     )
+
+
+def _partial_ends(ratio: float, freedom: tuple[int, int]) -> tuple[float, float]:
+    """Ends of the interval of partial eta squared: noncentralities under which F is as large, or as small, at 2.5 %."""
+    from scipy.optimize import brentq
+    from scipy.stats import ncf
+
+    def end(share: float) -> float:
+        def beyond(noncentrality: float) -> float:
+            return float(ncf.cdf(ratio, *freedom, noncentrality)) - share
+
+        if beyond(0.0) <= 0:
+            return 0.0
+        most = 10.0
+        while beyond(most) > 0 and most < MOST:
+            most *= 2
+        found = float(brentq(beyond, 0.0, most)) if most < MOST else most
+        return found / (found + sum(freedom) + 1)
+
+    tail = (1 - CONFIDENCE) / 2
+    return end(1 - tail), end(tail)
+
+
+def _of_all(partial: float, error: float, others: float) -> float:
+    """Share of all, from that of a term and the error together; the other terms are as they were found."""
+    squares = error * partial / (1 - partial) if partial < 1 else math.inf
+    return squares / (squares + others) if math.isfinite(squares) else 1.0
 
 
 def _type_two(

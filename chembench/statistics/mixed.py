@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from chembench.errors import DataError
-from chembench.statistics.estimates import Value, mean
+from chembench.statistics.estimates import CONFIDENCE, Value, mean
 from chembench.statistics.factors import SCALE, Run, standardised
 
 AT_ZERO = 1e-3
 """A random effect with a smaller share of all variance is at the border, where no fit converges."""
+WAYS = ("lbfgs", "bfgs", "cg", "powell")
+"""Of finding the largest likelihood: each ends elsewhere on a flat one, and what counts is the largest."""
+NEAR = 1e-3
+"""Log-likelihoods that lie nearer together are one and the same."""
 
 
 class Coefficient(Value):
@@ -34,23 +39,27 @@ class Mixed(Value):
     formula: str
     scale: str
     coefficients: tuple[Coefficient, ...]
+    """None if the fit did not converge."""
     joint_p: dict[str, float | None]
-    """Factor -> p of all its levels together (Wald)."""
+    """Factor -> p of all its levels together; none if the fit did not converge."""
     variances: dict[str, float]
     """Random effect -> variance; ``rest`` is what is left."""
     converged: bool
     notes: tuple[str, ...]
-    """What the fit complained of; a model that did not converge is not to be relied on."""
+    """What was left out, and what the fit complained of."""
 
 
 def mixed(runs: Iterable[Run]) -> Mixed:
     """Fit standardised scores with statsmodels' MixedLM by REML.
 
     Head seeds are averaged. A task's main effect is taken off by the scale, so that the random effect of a task is what
-    it does to the levels of each factor; splits are nested in tasks.
+    it does to the levels of each factor, in contrasts that sum to zero; splits are nested in tasks. A factor whose
+    levels are the same in all tasks is as sure as there are tasks: t and F have that many degrees of freedom, less one,
+    and no more than configurations leave.
 
     Raises:
-        DataError: if runs are malformed, no factor has two levels, or there are fewer than two tasks and two splits.
+        DataError: if runs are malformed, no factor has two levels, there are fewer than two tasks and two splits, or
+            the scores leave no variance.
     """
     import pandas as pd
 
@@ -59,6 +68,7 @@ def mixed(runs: Iterable[Run]) -> Mixed:
     factors = [name for name in sorted(kept[0].levels) if table[_column(name)].nunique() > 1]
     if not factors:
         raise DataError("a mixed model needs a factor with two levels, every run has the same; compare more cells")
+    table = table.assign(**_contrasts(table, factors))
     random = _random(table, factors)
     if not random:
         raise DataError("a mixed model needs two tasks or two splits, got one of each; add tasks or splits")
@@ -67,17 +77,18 @@ def mixed(runs: Iterable[Run]) -> Mixed:
     while True:
         fitted, variances, complaints = _fit(formula, table, random)
         smallest = min(random, key=lambda name: variances[name])
-        if fitted.converged or len(random) < 2 or variances[smallest] > AT_ZERO * sum(variances.values()):
+        if len(random) < 2 or variances[smallest] > AT_ZERO * sum(variances.values()):
             break
         notes.append(f"the variance of {smallest} is at zero: it was left out and the rest fitted again")
         random = {name: effect for name, effect in random.items() if name != smallest}
     if not fitted.converged:
-        notes += [*complaints, "the fit did not converge: do not rely on it"]
+        notes += [*complaints, "the fit did not converge: no coefficients are given"]
+    freedom = {name: _freedom(table, factors, random, name) for name in factors} if fitted.converged else {}
     return Mixed(
         formula="score ~ " + " + ".join(factors) + "; random: " + ", ".join(random),
         scale=SCALE,
-        coefficients=tuple(_coefficients(fitted, table, factors)),
-        joint_p={name: _joint(fitted, name) for name in factors},
+        coefficients=tuple(_coefficients(fitted, table, freedom)),
+        joint_p={name: _joint(fitted, name, left) for name, left in freedom.items()},
         variances=variances,
         converged=bool(fitted.converged),
         notes=tuple(notes),
@@ -92,11 +103,14 @@ def _fit(formula: str, table: Any, random: dict[str, str]) -> tuple[Any, dict[st
         warnings.simplefilter("always")
         model = MixedLM.from_formula(formula, table, groups=np.ones(len(table)), vc_formula=random, re_formula="0")
         try:
-            fitted = model.fit(reml=True)
-        except np.linalg.LinAlgError as error:
+            ended = [model.fit(reml=True, method=[way]) for way in WAYS]
+        except (np.linalg.LinAlgError, ValueError) as error:
             raise DataError(
-                f"the mixed model cannot be solved ({error}); leave out factors that go together"
+                f"the mixed model cannot be solved ({error}); leave out factors that go together, or scores that are "
+                "all alike"
             ) from error
+    largest = max(float(one.llf) for one in ended)
+    fitted = max(ended, key=lambda one: (float(one.llf) > largest - NEAR, bool(one.converged), float(one.llf)))
     variances = {**dict(zip(model.exog_vc.names, map(float, fitted.vcomp), strict=True)), "rest": float(fitted.scale)}
     return fitted, variances, tuple(dict.fromkeys(str(entry.message).splitlines()[0] for entry in caught))
 
@@ -139,33 +153,59 @@ def _random(table: Any, factors: Sequence[str]) -> dict[str, str]:
     if splits > tasks:
         found["split"] = "0 + C(split)"
     if tasks > 1:
-        found |= {f"{name} x task": f"0 + C({_column(name)}):C(task)" for name in factors}
+        for name in factors:
+            own = [column for column in table.columns if column.startswith(f"c_{_column(name)}_")]
+            found[f"{name} x task"] = "0 + " + " + ".join(f"{column}:C(task)" for column in own)
     return found
 
 
-def _coefficients(fitted: Any, table: Any, factors: Sequence[str]) -> Iterable[Coefficient]:
-    intervals = fitted.conf_int()
+def _contrasts(table: Any, factors: Sequence[str]) -> dict[str, Any]:
+    """Orthonormal columns of each factor's levels that sum to zero over them."""
+    found = {}
     for name in factors:
+        levels = sorted(table[_column(name)].unique())
+        basis, _ = np.linalg.qr(np.eye(len(levels))[:, :-1] - 1 / len(levels))
+        for place in range(len(levels) - 1):
+            of = {level: float(basis[row, place]) for row, level in enumerate(levels)}
+            found[f"c_{_column(name)}_{place}"] = table[_column(name)].map(of)
+    return found
+
+
+def _freedom(table: Any, factors: Sequence[str], random: dict[str, str], name: str) -> float:
+    """Degrees of freedom of a factor's levels: of tasks where those change what it does, and of configurations."""
+    kinds = table["configuration"].nunique() - 1 - sum(table[_column(one)].nunique() - 1 for one in factors)
+    tasks = table["task"].nunique() - 1 if f"{name} x task" in random else math.inf
+    return float(max(1, min(tasks, kinds)))
+
+
+def _coefficients(fitted: Any, table: Any, freedom: Mapping[str, float]) -> Iterable[Coefficient]:
+    from scipy.stats import t
+
+    for name, left in freedom.items():
         levels = sorted(table[_column(name)].unique())
         for level in levels[1:]:
             label = f"C({_column(name)})[T.{level}]"
-            low, high = (float(edge) for edge in intervals.loc[label])
-            p = float(fitted.pvalues[label])
+            value, error = float(fitted.params[label]), float(fitted.bse[label])
+            half, p = error * float(t.ppf(0.5 + CONFIDENCE / 2, left)), 2 * float(t.sf(abs(value) / error, left))
+            is_known = bool(np.isfinite(half) and np.isfinite(p))
             yield Coefficient(
                 factor=name,
                 level=level,
                 against=levels[0],
-                value=float(fitted.params[label]),
-                low=low if np.isfinite(low) else None,
-                high=high if np.isfinite(high) else None,
-                p=p if np.isfinite(p) else None,
+                value=value,
+                low=value - half if is_known else None,
+                high=value + half if is_known else None,
+                p=p if is_known else None,
             )
 
 
-def _joint(fitted: Any, name: str) -> float | None:
+def _joint(fitted: Any, name: str, freedom: float) -> float | None:
+    from scipy.stats import f
+
     labels = [label for label in fitted.fe_params.index if label.startswith(f"C({_column(name)})[")]
     picked = np.zeros((len(labels), len(fitted.params)))
     for row, label in enumerate(labels):
         picked[row, list(fitted.params.index).index(label)] = 1
-    p = float(np.squeeze(fitted.wald_test(picked, scalar=True).pvalue))
+    squares = float(np.squeeze(fitted.wald_test(picked, scalar=True).statistic))
+    p = float(f.sf(squares / len(labels), len(labels), freedom))
     return p if np.isfinite(p) else None

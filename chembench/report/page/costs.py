@@ -128,10 +128,14 @@ def _hours(source: Source, plan: Plan | None) -> list[Block]:
     wall = _wall_hours(source)
     pretrain = total(row.device_hours for row in source.rows if row.kind == "pretrain")
     others = total(row.device_hours for row in source.rows if row.kind in ("search", "rescore", "confirm"))
+    baselines = total(row.device_hours for row in source.rows if row.kind == "baseline")
+    models = None if pretrain is None or others is None else pretrain + others
     lines: list[tuple[str | Cell, ...]] = [
-        ("device-hours", "-" if plan is None else hours(plan.device_hours), hours(actual), _ratio(plan, actual)),
-        ("of pre-training", "-", hours(pretrain), "-"),
-        ("of fine-tuning", "-", hours(others), "-"),
+        ("of models", "-" if plan is None else hours(plan.device_hours), hours(models), _ratio(plan, models)),
+        ("- of their pre-training", "-", hours(pretrain), "-"),
+        ("- of their fine-tuning", "-", hours(others), "-"),
+        ("of baselines", "-", hours(baselines), "-"),
+        ("of all", "-", hours(actual), "-"),
         ("wall hours, first start to last end", "-", hours(wall), "-"),
     ]
     blocks: list[Block] = [

@@ -129,11 +129,13 @@ def mixed_blocks(found: Mixed) -> list[Block]:
         (factor, "-" if p is None else p_text(p)) for factor, p in found.joint_p.items()
     ]
     variances: list[tuple[str | Cell, ...]] = [(name, f"{value:.3f}") for name, value in found.variances.items()]
-    state = "" if found.converged else " The fit did not converge: it is not to be relied on."
-    return [
-        paragraph(f"{found.formula}, on the same scale.{state}"),
+    told = [
         table(("factor", "level", "difference", "95 % interval", "p"), lines, right=(2, 3, 4)),
         table(("factor", "p of all its levels"), joint, right=(1,)),
+    ]
+    return [
+        paragraph(f"{found.formula}, on the same scale."),
+        *(told if found.converged else []),
         table(("random effect", "variance"), variances, right=(1,)),
         *([points(found.notes)] if found.notes else []),
     ]

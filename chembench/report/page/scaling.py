@@ -116,7 +116,7 @@ def _ladders(entries: Sequence[T], axis: str, label: Callable[[T], str]) -> list
 
 def _scores(section: TaskSection) -> Figure | None:
     cells = [entry for entry in section.entries if entry.group == "cell"]
-    scratch = {_base(entry): entry for entry in section.entries if entry.group == "from scratch"}
+    scratch = {entry.control: entry for entry in section.entries if entry.group == "from scratch"}
     panels = []
     for axis, title in AXES:
         series: list[Series] = []
@@ -132,7 +132,7 @@ def _scores(section: TaskSection) -> Figure | None:
                     look=look,
                 )
             )
-            twin = scratch.get(_base(ladder[0])) if axis == "molecules" else None
+            twin = scratch.get(ladder[0].control) if axis == "molecules" else None
             if twin is not None:
                 level = (twin.score.mean, twin.score.mean)
                 series.append(Series(label="", x=(at[0], at[-1]), y=level, look=look, style="hollow"))
@@ -148,10 +148,6 @@ def _scores(section: TaskSection) -> Figure | None:
             panels=tuple(panels), x_label="", y_label=f"test {metric_title(section)}", log_x=True, share_y=False
         ),
     )
-
-
-def _base(entry: Entry) -> tuple[str | None, str | None, str]:
-    return (entry.architecture, entry.size, entry.method.partition("+")[2])
 
 
 def _label(axis: str, entry: Entry) -> str:

@@ -45,7 +45,7 @@ def _of_board(board: Leaderboard) -> list[Block]:
 def _ranks(found: Aggregate, board: Leaderboard) -> Figure:
     return Figure(
         name=f"ranks-{board.kind}",
-        caption=f"Mean rank over {counted(len(found.tasks), board.kind + ' task')}, with 95 % intervals over draws of "
+        caption=f"Mean rank over {counted(len(found.tasks), board.kind + ' task')}, with 95 % t intervals over "
         "tasks; 1 is best on every task.",
         plot=IntervalsPlot(
             bars=tuple(

@@ -88,13 +88,27 @@ def _of_task(source: Source, section: TaskSection, shown: list[_Shown]) -> list[
         )
         for one in shown
     ]
-    said = "the winner by validation score" if first.kind == "confirm" else "no recipe is confirmed: a baseline stands"
+    said = (
+        f"the confirmed model that is best by validation{_validates_better(section, first.method)}"
+        if first.kind == "confirm"
+        else "no recipe is confirmed: a baseline stands"
+    )
     blocks: list[Block] = [
         paragraph(f"{first.method}: {said}; the test set played no part in that choice. One run of each is drawn."),
         table(("method", "run", f"test {metric_title(section)}", "test labels"), lines, right=(2, 3)),
         _parity(section, shown) if section.kind == "regression" else _curves(section, shown),
     ]
     return blocks + _worst(source, section, first)
+
+
+def _validates_better(section: TaskSection, winner: str) -> str:
+    """Of baselines, among which no recipe is searched: those that a choice by validation alone would have taken."""
+    known = {entry.method: entry.validation for entry in section.entries if entry.validation is not None}
+    sign = 1 if section.better == "lower" else -1
+    baselines = [entry.method for entry in section.entries if entry.group == "baseline" and entry.method in known]
+    ahead = [name for name in baselines if winner in known and sign * known[name] < sign * known[winner]]
+    told = ", ".join(f"{name} ({known[name]:.3g})" for name in ahead)
+    return f" ({known[winner]:.3g}; baselines that validate better: {told})" if ahead else ""
 
 
 def _parity(section: TaskSection, shown: list[_Shown]) -> Figure:

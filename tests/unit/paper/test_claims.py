@@ -64,6 +64,15 @@ def test_one_configuration_that_stands_out_is_among_the_best():
     assert verdicts(best)[LLAMA] == "not distinguishable"
 
 
+def test_one_that_stands_out_behind_another_is_not_the_best():
+    ahead, second = ("bart", "30M", 20_000_000), ("llama", "30M", 30_000_000)
+    table = recorded(lambda cell: 1.1 * (cell == ahead) + (cell == second) + 0.2 * jitter(cell))
+    judged = judge(read_table(table))[LLAMA]
+    assert judged.verdict == "not distinguishable" and "rank 2 of 18" in judged.reason
+    alone = recorded(lambda cell: 0.9 * (cell == ahead) + 1.1 * (cell == second) + 0.2 * jitter(cell))
+    assert judge(read_table(alone))[LLAMA].verdict == "supported"
+
+
 def test_the_best_for_both_types_must_be_so_in_both():
     table = recorded(lambda cell: (cell == ("llama", "30M", 30_000_000)) + jitter(cell))
     assert verdicts(table)[LLAMA] == "supported"

@@ -49,7 +49,7 @@ def test_what_was_run_once_has_no_rank_and_the_way_out_is_told():
 
 def test_the_answer_names_who_ties_what_would_part_them_and_the_test():
     best, forest_, apart, test = sentences(section(TIED))
-    assert best == f"no single best method is shown: none of 3 is told apart from the best mean, that of {ROBERTA}"
+    assert best == f"no single best method is shown: none of 3 is shown to be worse than {ROBERTA}, the best mean"
     assert forest_ == "no recipe is shown to be better than forest_ecfp4; of 2 models, 2 are undecided"
     assert apart.startswith("to separate rows 1 and 2, ") or apart.startswith("no number of further replicates")
     assert test.startswith("test: ") and "family-wise level 0.05; no difference at all: p = " in test
@@ -95,7 +95,7 @@ def test_many_methods_are_counted_not_listed():
         for row in three(f"m{k:02}", [1.0, 2.0, 3.0 + k / 100], method=f"m{k:02}", pretrain_uid=f"p{k}")
     ]
     said = sentences(section(rows))[0]
-    assert said.startswith("no single best method is shown: 10 of the other 11 methods are not told apart from ")
+    assert said.startswith("no single best method is shown: 10 of the other 11 methods are not shown to be worse ")
     assert said.endswith("that of m00: m01, m02, m03, m04, m05, m06, m07, m08 and 2 more")
 
 
@@ -126,7 +126,8 @@ def test_a_method_is_on_the_pareto_front_unless_another_is_no_worse_and_no_deare
 def test_the_cheapest_that_ties_is_told_with_what_it_took():
     rows = [*three("a", [1.0, 2.0, 3.0], device_hours=3.0), *three("b", [1.1, 2.2, 3.2], device_hours=1.0, **BART)]
     assert cost_sentences(section(rows)) == [
-        f"the cheapest that ties with the best mean is {BART['method']}: 3 device-hours, against 9 of {ROBERTA}"
+        f"the cheapest that is not shown to be worse is {BART['method']} (2.167 ± 2.609): 3 device-hours, against 9 of "
+        f"{ROBERTA}"
     ]
     assert cost_sentences(section(FAR_APART)) == []
 
@@ -136,6 +137,27 @@ def test_differences_below_a_twentieth_of_the_labels_spread_are_practically_none
     comparison = section(rows).comparison
     assert comparison.region == pytest.approx(0.05)  # RMSE and its normalised value are equal here: spread 1
     assert against(comparison, ROBERTA, BART["method"]) == "equivalent"
+
+
+def test_equivalent_methods_are_called_so_and_not_undecided():
+    rows = [*three("a", [1.0, 1.0001, 0.9999]), *three("b", [1.001, 1.0011, 1.0009], **BART)]
+    best, apart, _ = sentences(section(rows))
+    assert best.endswith(
+        f"none of 2 is shown to be worse than {ROBERTA}, the best mean; 1 of them is equivalent to it in practice"
+    )
+    assert apart == f"rows 1 and 2, {ROBERTA} and {BART['method']}, are equivalent in practice"
+
+
+def test_controls_are_found_by_all_settings_that_are_not_of_pre_training():
+    rows = []
+    for shift, method in enumerate(("full", "lora")):
+        own = {"finetune.method": method}
+        scratch = {"method": f"roberta-w64x2-scratch+method={method}", "molecules": 0, "pretrain_uid": None}
+        rows += three(f"s{method}", [2.0 + 5 * shift, 2.01 + 5 * shift, 1.99 + 5 * shift], settings=own, **scratch)
+        cell = {"method": f"roberta-w64x2-1000+dropout=0.1+method={method}", "pretrain_uid": f"p{method}"}
+        settings = own | {"pretrain.dropout": 0.1}
+        rows += three(f"c{method}", [1.0 + 5 * shift, 1.01 + 5 * shift, 0.99 + 5 * shift], settings=settings, **cell)
+    assert "shown to help in 2 of 2 cells, to harm in 0, undecided or equivalent in 0" in sentences(section(rows))[1]
 
 
 def test_the_order_of_classification_is_turned():
@@ -152,7 +174,7 @@ def test_an_order_over_tasks_says_whether_it_hangs_on_how_it_is_reckoned():
     same = aggregate({t: {"a": 1.0, "b": 2.0} for t in ("x", "y", "z")}, dict.fromkeys("xyz", "lower"))
     assert order_sentences(same) == [
         "first by mean rank: a",
-        "whichever of mean rank, win rate, improvability and TES is taken, the same stands first",
+        "whichever of mean rank (or win rate), improvability and TES is taken, the same stands first",
         "3 tasks carry the order: drawn again, they agree with it by Kendall's tau of 1.00",
     ]
     torn = {"x": {"a": 1.0, "b": 1.1}, "y": {"a": 1.0, "b": 1.1}, "z": {"a": 9.0, "b": 1.0}}

@@ -246,6 +246,13 @@ def test_seeds_that_change_nothing_say_nothing():
     assert pair_of(beside, "a", "b").verdict == "first"
 
 
+def test_where_nothing_varies_nothing_is_bought():
+    fixed = {name: {Key(0, split, 0, 0): value for split in range(3)} for name, value in (("a", 1.0), ("b", 2.0))}
+    assert compare(fixed, better="lower", fixed=("a", "b")).needed == {"b": None}
+    flat = {name: {Key(0, 0, 0, k): value for k in range(1, 6)} for name, value in (("a", 1.0), ("b", 1.0), ("c", 2.0))}
+    assert set(compare(flat, better="lower", test="rank").needed.values()) <= {None}
+
+
 def test_a_replicate_that_is_there_twice_is_refused():
     rows = [("a", Key(0, 0, 1), 1.0), ("a", Key(0, 0, 0), 2.0)]
     assert scores_from(rows) == {"a": {Key(0, 0, 1): 1.0, Key(0, 0, 0): 2.0}}

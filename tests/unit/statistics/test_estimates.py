@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import t
+from scipy.stats import t, ttest_ind
 
 from chembench.statistics.against import difference
 from chembench.statistics.estimates import Key, estimate, estimate_crossed, what_varies
@@ -158,3 +158,11 @@ def test_a_forest_that_was_not_run_on_a_split_is_not_compared():
 )
 def test_what_the_replicates_vary_is_named(keys, words):
     assert what_varies(Key(*key) for key in keys) == words
+
+
+def test_a_method_with_more_seeds_than_the_forest_keeps_its_interval():
+    own = {Key(0, 0, seed): score for seed, score in enumerate([1.0, 1.2, 1.1, 1.3, 0.9])}
+    forest = {Key(0, 0, seed): score for seed, score in enumerate([0.8, 0.9, 0.7])}
+    found = difference(own, forest)
+    low, high = ttest_ind(list(own.values()), list(forest.values()), equal_var=False).confidence_interval(0.95)
+    assert found.basis == "means" and (found.low, found.high) == (pytest.approx(low), pytest.approx(high))

@@ -139,6 +139,54 @@ def test_the_mixed_model_names_its_random_effects_and_whether_it_converged():
     assert found.converged or "the fit did not converge: do not rely on it" in found.notes
 
 
+def test_the_mixed_model_is_the_same_in_other_units_and_under_other_names():
+    runs = sweep(shift=lambda a, s, m, t: (0.05 if t != "lipo" else -0.02) * (s == "medium") * (1 + (t == "hiv")))
+    plain = mixed(runs)
+    scaled = mixed([run.model_copy(update={"score": 10 * run.score}) for run in runs])
+    names = {"architecture": "z", "size": "y", "molecules": "x"}
+    named = mixed([run.model_copy(update={"levels": {names[k]: v for k, v in run.levels.items()}}) for run in runs])
+    assert plain.converged and scaled.converged and named.converged
+    assert scaled.joint_p == pytest.approx(plain.joint_p, abs=0.01)
+    assert named.joint_p == pytest.approx({names[k]: p for k, p in plain.joint_p.items()}, abs=0.01)
+
+
+def test_what_a_factor_does_to_few_tasks_is_no_surer_than_those_are_many():
+    """Its p comes from F with as many degrees of freedom as there are tasks, less one: 2 of 3 tasks here."""
+    runs = sweep(shift=lambda a, s, m, t: {"bace": 0.2, "hiv": 0.1, "lipo": 0.0}[t] * (s == "medium"))
+    found = mixed(runs)
+    size = next(line for line in found.coefficients if line.factor == "size")
+    assert "size x task" in found.formula and found.variances["size x task"] > 0
+    assert found.joint_p["size"] == pytest.approx(size.p, rel=1e-6) and size.p > 0.01
+
+
+def test_scores_without_variance_are_refused_in_words():
+    same = [run.model_copy(update={"score": 0.7 + 0.1 * (run.levels["size"] == "medium")}) for run in sweep()]
+    with pytest.raises(DataError, match="the mixed model cannot be solved"):
+        mixed(same)
+
+
+def test_factors_that_change_together_are_told_and_left_out():
+    runs = [r for r in sweep(checkpoints=3) if (r.levels["architecture"], r.levels["size"]) in PAIRED]
+    found = effects(runs)
+    assert {effect.term.partition(" x ")[0] for effect in found.effects} == {"molecules"}
+    assert "size goes together with other terms: left out" in found.notes
+
+
+PAIRED = (("bart", "small"), ("llama", "medium"))
+
+
+def test_the_interval_of_partial_eta_squared_is_that_of_the_noncentral_f():
+    from scipy.stats import ncf
+
+    found = next(e for e in effects(sweep(checkpoints=2)).effects if e.term == "size")
+    left, right = found.freedom, found.error_freedom
+    for end, share in ((found.partial_eta2_low, 0.975), (found.partial_eta2_high, 0.025)):
+        noncentrality = end * (left + right + 1) / (1 - end)
+        if noncentrality > 1e-9:
+            assert ncf.cdf(found.f, left, right, noncentrality) == pytest.approx(share, abs=1e-4)
+    assert found.partial_eta2_low <= found.partial_eta2 <= found.partial_eta2_high or found.f < 1
+
+
 def test_a_mixed_model_needs_tasks_or_splits():
     with pytest.raises(DataError, match="needs two tasks or two splits"):
         mixed(sweep(tasks={"bace": TASKS["bace"]}))

@@ -50,6 +50,17 @@ def test_the_chosen_aggregation_orders_and_the_others_are_held_against_it():
     assert sum(line.p_first for line in found.standings) == pytest.approx(1)
 
 
+def test_the_interval_of_a_mean_rank_is_students_over_tasks():
+    first, second = {"a": 1.0, "b": 2.0}, {"a": 2.0, "b": 1.0}
+    scores = {"w": first, "x": first, "y": first, "z": second}
+    found = aggregate(scores, dict.fromkeys("wxyz", "lower")).standings[0]
+    assert (found.method, found.mean_rank) == ("a", 1.25)
+    assert (found.rank_low, found.rank_high) == (1, pytest.approx(min(2, 1.25 + 3.182446 * 0.5 / 2)))
+    two = aggregate(TWO, WAYS)
+    assert {(line.rank_low, line.rank_high) for line in two.standings if line.method != "c"} == {(1, 3)}
+    assert "win_rate" not in two.agreement, "it is the mean rank in another form"
+
+
 def test_a_method_that_is_best_on_every_task_stays_first_in_every_draw():
     found = aggregate({t: {"a": 0.1, "b": 0.2, "c": 0.3} for t in "xyz"}, dict.fromkeys("xyz", "lower"))
     assert (found.standings[0].p_first, found.first_changes, found.rank_stability) == (1, 0, pytest.approx(1))
