@@ -1,7 +1,7 @@
 """Pairs of methods, on every task they share: two lines of a board, families of lines, or two sweeps.
 
-Each pair is compared as a board compares its lines, by what the two share; over all pairs that are asked for at once
-the chance of any false separation is held at 5 % (Holm).
+Each pair is compared as a board compares two lines, by what the two share and by what these two vary, where a board
+pools all methods; over all pairs that are asked for at once the chance of any false separation is held at 5 % (Holm).
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ class Differences(Value):
         ways = sorted({one.basis for one in self.contrasts})
         lines = [
             f"the first is {said}; difference is first minus second, {'; '.join(ways)}",
-            f"p is held{several} at a family-wise 5 %; interval and equivalence are those of the pair alone",
+            f"p is held{several} at a family-wise 5 %; interval, equivalence and variance are those of the pair alone, "
+            "so that a board, which pools the variance of all its methods, may show less",
         ]
         return lines + [f"told differently: {line}" for line in self.settings]
 

@@ -75,7 +75,7 @@ def baseline_events(resolver: Resolver, state: SweepState, shard: Shard | None =
     events: list[Event] = []
     table = space.confirm
     for task, name in itertools.product(space.tasks, space.controls.baselines):
-        seeds = 1 if name == "constant" else table.head_seeds
+        seeds = 1 if name == "constant" else table.baseline_seeds
         for outer, split, seed in itertools.product(table.outers, range(table.splits), range(seeds)):
             spec = resolver.baseline(name, task, Replicate(split=split, head_seed=seed, outer=outer))
             if spec.digest in state.items or (shard is not None and not shard.holds(spec.digest)):

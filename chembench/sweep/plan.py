@@ -224,7 +224,9 @@ def _items(space: Space, cells: list[Cell], controls: list[Cell], tasks: int) ->
     per_trial = max((1 + len(scales_below(space, cell)) for cell in cells), default=1)  # each scale brings those below
     demanded = min(distinct, space.search.trials * units * per_trial) if space.is_adaptive else distinct
     top = min(confirm.rescore_top, space.search.trials)
-    per_task = sum(confirm.splits * (1 if b == "constant" else confirm.head_seeds) for b in space.controls.baselines)
+    per_task = sum(
+        confirm.splits * (1 if b == "constant" else confirm.baseline_seeds) for b in space.controls.baselines
+    )
     return {
         "pretrain": demanded * confirm.pretrain_seeds,
         "search": units * space.search.trials,

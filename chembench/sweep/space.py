@@ -124,6 +124,11 @@ class ConfirmTable(Spec):
         return tuple(range(1, self.outer_folds * self.outer_repeats + 1)) if self.outer_folds else (0,)
 
     @property
+    def baseline_seeds(self) -> int:
+        """Of a baseline that follows one: as many as a cell has independent runs, else nothing says how sure it is."""
+        return max(self.head_seeds, self.pretrain_seeds)
+
+    @property
     def is_nested(self) -> bool:
         return bool(self.outer_folds) and self.outer_search == "nested"
 

@@ -115,3 +115,11 @@ def test_a_unit_that_is_unknown_or_has_no_recipe_is_refused_and_nothing_is_writt
         with pytest.raises(ConfigError, match=r"only a chosen recipe can be confirmed on more seeds, .* has none yet"):
             engine.extend([engine.units[0].name], 5)
         assert ledger.state.events == before
+
+
+def test_a_baseline_has_as_many_runs_as_a_cell_has_checkpoints(tmp_path):
+    space = grid_space(confirm__head_seeds=1, confirm__pretrain_seeds=3, controls__baselines=["forest_ecfp4"])
+    state, _ = swept(space, tmp_path)
+    seeds = Counter(i.spec.task for i in state.items.values() if i.kind == "baseline")
+    assert set(seeds.values()) == {3}
+    assert sum(state.header["expected"].values()) == len(state.items)
