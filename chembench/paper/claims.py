@@ -291,10 +291,10 @@ def _stands_out(rows: Sequence[Row], name: str, kind: str, unit: Unit, claimed: 
     difference = mean(own) - mean(others)
     p = _predictive(own[0], others) if unit == "configuration" else _welch(own, others)
     text = f"{kind}: rank {rank} of {len(means) + 1}, {difference:+.2f} SD above the others' mean, p = {p:.3g}"
-    if claimed == "the best" and difference > 0 and rank > 1:
-        text += "; it stands out, and another stands before it"
-        return Figure(unit=unit, test=test, figure=text, p=p, verdict="not distinguishable")
-    return Figure(unit=unit, test=test, figure=text, p=p, verdict=_verdict(p, difference > 0))
+    verdict = _verdict(p, difference > 0)
+    if verdict == "supported" and claimed == "the best" and rank > 1:
+        text, verdict = f"{text}; it stands out, and another stands before it", "not distinguishable"
+    return Figure(unit=unit, test=test, figure=text, p=p, verdict=verdict)
 
 
 def _standardised_means(rows: Sequence[Row], unit: Unit) -> dict[str, list[float]]:
