@@ -297,10 +297,10 @@ def _needed(pair: Pair, place: Mapping[str, int], inner: Table, found: Spread, a
     i, j = place[pair.first], place[pair.second]
     if not found.variance_MM[i, j] > 0 or all(method.is_fixed for method in inner.methods):
         return None  # no replicate would change it
-    wider = math.sqrt(found.variance_MM[i, j] / found.pooled_MM[i, j]) if found.pooled_MM[i, j] > 0 else 1.0
+    wider = max(1.0, float(found.variance_MM[i, j] / found.pooled_MM[i, j])) if found.pooled_MM[i, j] > 0 else 1.0
     is_against_fixed = inner.methods[i].is_fixed != inner.methods[j].is_fixed
-    design = replace(design_of(inner, found, alpha), against_fixed=is_against_fixed)
-    return replicates_needed(design, pair.difference / wider, inner.block_axis)
+    design = replace(design_of(inner, found, alpha), against_fixed=is_against_fixed, wider=wider)
+    return replicates_needed(design, pair.difference, inner.block_axis)
 
 
 def design_of(board: Table, found: Spread, alpha: float = ALPHA) -> Design:

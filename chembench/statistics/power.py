@@ -52,6 +52,8 @@ class Design:
     alpha: float = 0.05
     against_fixed: bool = False
     """Whether the second of the pair is a fixed value."""
+    wider: float = 1.0
+    """How many times as large as the pooled variance of a difference that of this pair is; the guard counts it."""
 
     def __post_init__(self) -> None:
         if self.methods < 2 or min(self.pretrain_seeds, self.head_seeds, self.blocks) < 1:
@@ -60,9 +62,10 @@ class Design:
                 f"{self.methods} methods, {self.pretrain_seeds} x {self.blocks} x {self.head_seeds}; raise the lowest"
             )
         variances = (self.pretrain_seed, self.head_seed, self.block, self.run)
-        if not all(math.isfinite(v) and v >= 0 for v in variances):
+        if not all(math.isfinite(v) and v >= 0 for v in (*variances, self.wider - 1)):
             raise ConfigError(
-                f"variances must be finite and not negative, got {variances}; give those of the replicates"
+                f"variances must be finite and not negative, got {variances}, and that of a pair not below the pooled "
+                f"one, got {self.wider} of it; give those of the replicates"
             )
 
     @property
@@ -76,7 +79,7 @@ def variance_of_difference(design: Design) -> float:
     own = sum(value / n for n, value in ((d.pretrain_seeds, d.pretrain_seed), (d.head_seeds, d.head_seed)) if n > 1)
     block = design.block * (1 / design.blocks + design.overlap) if design.blocks > 1 else 0.0
     sides = 1 if design.against_fixed else 2
-    return sides * (own + design.run / runs) + 2 * block
+    return design.wider * (sides * (own + design.run / runs) + 2 * block)
 
 
 def power(design: Design, difference: float) -> float:
@@ -150,7 +153,7 @@ def _bounds(design: Design) -> Floats:
     own_terms = [(part_D, n - 1) for (part_SD, _), (n, _) in zip(parts, axes, strict=True) for part_D in part_SD]
     own_terms += [((1 - varied) * taken_D, left) for taken_D in (taken[0] if taken is not None else ())]
     own_terms += [(alone, d.blocks - 1)] if has_blocks else []
-    own_freedom_D = _freedom(own_D, own_terms)
+    own_freedom_D, own_D = _freedom(own_D, own_terms), d.wider * own_D
     ratio_D = np.clip(own_D / np.maximum(all_D, 1e-300), 1.0, 1e6)
     freedom_D = ratio_D**2 / (1 / freedom_D + (ratio_D - 1) ** 2 / own_freedom_D)
     return np.asarray(quantiles(d.alpha, k, freedom_D) / math.sqrt(2) * np.sqrt(np.maximum(own_D, all_D)))

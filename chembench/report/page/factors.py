@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from chembench.errors import DataError
@@ -58,7 +59,9 @@ def runs_of(source: Source) -> list[Run]:
 
 def _levels(row: ResultRow) -> dict[str, str]:
     named = {"architecture": row.architecture, "size": row.size, "molecules": row.molecules, **row.settings}
-    return {name.split(".")[-1]: str(level) for name, level in named.items()}
+    last = Counter(name.split(".")[-1] for name in named)
+    short = {name: name.split(".")[-1] for name in named}  # two tables may have a field of the same name
+    return {short[name] if last[short[name]] == 1 else name: str(level) for name, level in named.items()}
 
 
 def effect_blocks(found: Effects) -> list[Block]:

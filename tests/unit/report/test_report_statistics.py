@@ -142,3 +142,12 @@ def test_losses_and_scores_stand_against_molecules_parameters_and_operations():
         "RMSE against pre-training molecules",
         "RMSE against pre-training FLOPs",
     ]
+
+
+def test_settings_of_the_same_name_in_two_tables_are_two_factors():
+    from report_rows import scored
+
+    from chembench.report.page.factors import _levels
+
+    row = scored("a", 1.0, settings={"finetune.dropout": 0.1, "pretrain.dropout": 0.2, "finetune.method": "full"})
+    assert {"finetune.dropout", "pretrain.dropout", "method"} <= set(_levels(row))

@@ -57,6 +57,14 @@ def test_folds_that_overlap_cannot_be_bought_without_end():
     assert replicates_needed(Design(methods=4, blocks=5, block=1.0), 0.5) is not None
 
 
+def test_a_pair_that_varies_more_than_the_others_is_told_to_buy_for_its_own_few_degrees_of_freedom():
+    even = Design(methods=12, head_seeds=3, head_seed=1.0)
+    wide = Design(methods=12, head_seeds=3, head_seed=1.0, wider=9.0)
+    assert power(wide, 6.0) < power(even, 2.0), "three times the spread, and fewer values that tell it"
+    few, more = replicates_needed(even, 2.5), replicates_needed(wide, 7.5)
+    assert few[0] < more[0] and few[1] == more[1] == "head seed"
+
+
 def test_without_a_difference_or_replicates_nothing_is_bought():
     assert replicates_needed(Design(methods=3, head_seeds=3, head_seed=1.0), 0.0) is None
     assert replicates_needed(Design(methods=3), 1.0) is None
