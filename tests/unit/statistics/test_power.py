@@ -60,7 +60,9 @@ def test_folds_that_overlap_cannot_be_bought_without_end():
 def test_a_pair_that_varies_more_than_the_others_is_told_to_buy_for_its_own_few_degrees_of_freedom():
     even = Design(methods=12, head_seeds=3, head_seed=1.0)
     wide = Design(methods=12, head_seeds=3, head_seed=1.0, wider=9.0)
-    assert power(wide, 6.0) < power(even, 2.0), "three times the spread, and fewer values that tell it"
+    assert detectable_difference(wide) > 3 * detectable_difference(even), (
+        "the spread is three times as large, and less sure"
+    )
     few, more = replicates_needed(even, 2.5), replicates_needed(wide, 7.5)
     assert few[0] < more[0] and few[1] == more[1] == "head seed"
 
