@@ -5,6 +5,7 @@ from __future__ import annotations
 from chembench.data.audit import Audit, Facts, audit_facts
 from chembench.report.badges import LEAK
 from chembench.report.board import Entry, Leaderboard, TaskSection
+from chembench.report.wording import counted
 
 
 def audited(board: Leaderboard, audit: Audit | None) -> Leaderboard:
@@ -36,7 +37,9 @@ def audit_sentences(facts: Facts | None) -> list[str]:
     near = f"{facts.nearest_median:.2f} to the nearest in training"
     said = [f"audit: the median test molecule has a Tanimoto similarity of {near}"]
     if facts.in_training:
-        said.append(f"audit: {facts.in_training} test rows hold a molecule that training or validation has, too")
+        rows = counted(facts.in_training, "test row holds", "test rows hold")
+        said.append(f"audit: {rows} a molecule that training or validation has, too")
     if facts.conflicts:
-        said.append(f"audit: {facts.conflicts} molecules have labels that contradict each other; all rows are kept")
+        molecules = counted(facts.conflicts, "molecule has", "molecules have")
+        said.append(f"audit: {molecules} labels that contradict each other; all rows are kept")
     return said
