@@ -165,6 +165,18 @@ def _is_rays(process: psutil.Process) -> bool:
         return False
 
 
+def _agents_of(process: psutil.Process) -> list[psutil.Process]:
+    """What a raylet runs beside workers, and what would outlive it by half a minute; workers end themselves."""
+    import psutil
+
+    found = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in process.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                found += [child] if "agent" in " ".join(child.cmdline()).lower() else []
+    return found
+
+
 @contextlib.contextmanager
 def _ended_at_once(started: Sequence[psutil.Process]) -> Iterator[None]:
     """End Ray's processes as soon as ``ray.shutdown`` has let go of them.
@@ -177,13 +189,14 @@ def _ended_at_once(started: Sequence[psutil.Process]) -> Iterator[None]:
     def end() -> None:
         while ray.is_initialized() and not over.wait(0.02):
             pass
-        for process in started:
+        for process in [*started, *agents]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
     if not started:  # of a cluster that was joined
         yield
         return
+    agents = [child for process in started for child in _agents_of(process)]
     over = threading.Event()
     ending = threading.Thread(target=end, daemon=True)
     ending.start()

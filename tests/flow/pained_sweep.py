@@ -106,7 +106,7 @@ def killed_and_resumed(folder: Path) -> Iterator[Resumed]:
     arguments = ["--space", "full_grid_tiny", *options(*SPACE), "--max-concurrent", "2", "--keep", "1kB"]
     with torment(folder, folder / "cache", "pained", [*arguments, "--runner", "ray"]) as driven:
         driven.variables["RAY_ADDRESS"] = NOBODY
-        driven.suffer([Kill(DRIVER_MID_ITEM, after=7, plan=MID_ITEM, kills_driver=True)])
+        driven.suffer([Kill(DRIVER_MID_ITEM, after=4, plan=MID_ITEM, kills_driver=True)])
         assert driven.missed == [], driven.told()
         sweep = Sweep(driven.root)
         assert within(lambda: is_closed(sweep)), "what the killed driver ran stays running in MLflow"
