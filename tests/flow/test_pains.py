@@ -251,7 +251,7 @@ def test_a_sweep_joins_no_cluster_that_it_was_not_told_to_join(resumed):
     """
     places = resumed.killed.state.header["places"]
     assert (places["runner"], places["ray_address"]) == ("ray", "local")
-    assert len(resumed.killed.results) >= 7, f"it worked although RAY_ADDRESS was {NOBODY}"
+    assert len(resumed.killed.results) >= 4, f"it worked although RAY_ADDRESS was {NOBODY}"
 
 
 # -------------------------------------------------------------------------------------------------------- science

@@ -250,7 +250,8 @@ def test_a_pretraining_goes_on_from_its_state_when_its_node_dies(tmp_path, cache
             RUNNERS.load("ray")(engine, options, stop_when_done)
         item = engine.state.items[uid]
         assert attempts(events_of(engine), uid) == {1: ("failed", "worker-lost"), 2: ("finished", None)}
-        assert [item.outcome.measured["resumed_at_step"]] == kept != [0]
+        # the kernel wakes stopped processes when their raylet dies: one more state may have been kept before the end
+        assert item.outcome.measured["resumed_at_step"] >= kept[0] > 0
         work = Work.model_validate_json(engine._paths.run(uid, 2).spec.read_text())
     undisturbed = alone(work, tmp_path)
     assert undisturbed.metrics == item.outcome.metrics and undisturbed.facts == item.outcome.facts
