@@ -25,7 +25,7 @@ def confirm(
         show_progress: draw progress on the terminal.
 
     Returns:
-        Units that got more seeds; none, and nothing is begun, if all have so many.
+        Units that were to have so many seeds; none, and nothing is begun, if all have them.
     """
     top, seeds, tasks = wanted
     for name, value in (("top", top), ("seeds", seeds)):
@@ -37,13 +37,10 @@ def confirm(
             "confirm the sweep that it was made from"
         )
     units, base = chosen(state, top, tasks), state.header["confirm"]["head_seeds"]
-    if state.finished and all(seeds <= max(base, state.extensions.get(unit, 0)) for unit in units):
+    if seeds <= base or (state.finished and all(seeds <= state.extensions.get(unit, 0) for unit in units)):
         return []
-    raised: list[str] = []
-    drive(
-        going_on(paths, state, show_progress=show_progress), lambda engine: raised.extend(engine.extend(units, seeds))
-    )
-    return raised
+    drive(going_on(paths, state, show_progress=show_progress), lambda engine: engine.extend(units, seeds))
+    return units
 
 
 def chosen(state: SweepState, top: int, tasks: Collection[str] = ()) -> list[str]:

@@ -16,7 +16,7 @@ LINE_SUFFIXES = (".smi", ".smiles", ".txt")
 
 
 class Predictor(Protocol):
-    """What predictions are made with: `chembench.training.fitted.FittedModel`."""
+    """What predictions are made with: `chembench.training.fitted.FittedModel`, which reads canonical SMILES."""
 
     @property
     def target_names(self) -> tuple[str, ...]: ...

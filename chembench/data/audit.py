@@ -15,7 +15,7 @@ from chembench.errors import DataError
 from chembench.paths import SweepPaths, read_json, write_json
 from chembench.specs import TaskKind
 
-LAYOUT = 1
+LAYOUT = 2
 """Raised when an audit of the same inputs says other things than before."""
 
 Severity = Literal["leak", "warning", "note"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from chembench.data.audit import NEAR, SEVERITIES, Audit, Overlap, PartFacts, TargetFacts, TaskAudit
+from chembench.data.findings import findings_of
 from chembench.statistics.estimates import Value
 
 SAMENESS = {"smiles": "canonical SMILES", "inchikey": "InChIKey", "connectivity": "connections"}
@@ -22,7 +23,7 @@ class AuditTable(Value):
 
 
 def overview(audit: Audit) -> AuditTable:
-    """One line per task, its most important numbers as columns."""
+    """One line per test set, its most important numbers as columns."""
     columns = ["task", "split", "rows", "repeated", "contradicting", "test in training", "nearest", f">= {NEAR:g}"]
     scales = audit.corpus.scales if audit.corpus else ()
     columns += [f"test in {molecules:,}" for molecules in scales]
@@ -67,10 +68,11 @@ def _in_corpus(task: TaskAudit, molecules: int) -> str:
 def findings(tests: Sequence[TaskAudit]) -> AuditTable:
     """What a person should know of a task, the worst first; of outer folds that of each, and of the task once."""
     found = [(task.outer, finding) for task in tests for finding in task.findings]
+    alone = {task.outer: findings_of(task, of_its_fold_alone=True) for task in tests}
     found.sort(key=lambda one: SEVERITIES.index(one[1].severity))
     lines = []
     for outer, one in found:
-        text = f"fold {outer}: {one.text}" if len(tests) > 1 else one.text
+        text = f"fold {outer}: {one.text}" if len(tests) > 1 and one in alone[outer] else one.text
         lines.append((one.severity, f"{one.count:,} of {one.of:,}", text, one.first, one.way_out))
     columns = ("severity", "count", "finding", "first", "way out")
     return AuditTable(title="Findings", columns=columns, lines=tuple(lines), right=(1,))

@@ -70,7 +70,7 @@ def _by_seed(scores: Mapping[Key, float], forest: Mapping[Key, float]) -> Differ
         for checkpoint in sorted({key.pretrain_seed for key in scores})
         for index, value in means_by(Key._fields.index("head_seed"), _of(checkpoint, scores)).items()
     }
-    if len(own) > 1 and {key.head_seed for key in own} <= set(other):
+    if len(own) > 1 and {key.head_seed for key in own} == set(other):
         pairs = estimate_crossed({key: value - other[key.head_seed] for key, value in own.items()})
         return Difference(value=pairs.mean, low=pairs.low, high=pairs.high, n=pairs.n, basis="paired by seed")
     if min(len(own), len(other)) > 1:  # more seeds on one side: seeds have nothing in common but their number

@@ -32,7 +32,7 @@ class Standing(Value):
     """1 is best on every task; equal scores share the mean of their ranks."""
     rank_low: float
     rank_high: float
-    """95 % interval over draws of tasks; both the mean rank for a single task."""
+    """95 % t interval over tasks; from 1 to the number of methods for a single task."""
     win_rate: float
     """Share of the other methods that it beats, mean over tasks; equal scores count one half."""
     improvability: float

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -299,14 +299,18 @@ def _needed(pair: Pair, place: Mapping[str, int], inner: Table, found: Spread, a
         return None  # no replicate would change it
     wider = max(1.0, float(found.variance_MM[i, j] / found.pooled_MM[i, j])) if found.pooled_MM[i, j] > 0 else 1.0
     is_against_fixed = inner.methods[i].is_fixed != inner.methods[j].is_fixed
-    design = replace(design_of(inner, found, alpha), against_fixed=is_against_fixed, wider=wider)
+    design = design_of(inner, found, alpha, (inner.methods[i], inner.methods[j]))
+    design = replace(design, against_fixed=is_against_fixed, wider=wider)
     return replicates_needed(design, pair.difference, inner.block_axis)
 
 
-def design_of(board: Table, found: Spread, alpha: float = ALPHA) -> Design:
-    """The board as a balanced design, with the variance components that its replicates show."""
+def design_of(board: Table, found: Spread, alpha: float = ALPHA, pair: Sequence[Method] = ()) -> Design:
+    """The board as a balanced design, with the variance components that its replicates show.
+
+    A pair has its own replicates: of a baseline's seeds cells have fewer, and of checkpoints a baseline has none.
+    """
     by = {component.axis: component.variance for component in found.components}
-    moving = [m for m in board.methods if not m.is_fixed]
+    moving = [m for m in pair or board.methods if not m.is_fixed]
     checkpoints = max(m.checkpoints for m in moving)
     seeds = max(m.head_seeds for m in moving)
     blocks, run = len(board.blocks), by.get("run", 0.0)

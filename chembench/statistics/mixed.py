@@ -147,7 +147,8 @@ def _random(table: Any, factors: Sequence[str]) -> dict[str, str]:
     tasks, splits = table["task"].nunique(), table["split"].nunique()
     if tasks < 2 and splits < 2:
         return {}
-    found["configuration"] = "0 + C(configuration)"
+    if _left(table, factors) > 0:  # else a configuration is its level
+        found["configuration"] = "0 + C(configuration)"
     if table["checkpoint"].nunique() > table["configuration"].nunique():
         found["checkpoint"] = "0 + C(checkpoint)"
     if splits > tasks:
@@ -173,9 +174,16 @@ def _contrasts(table: Any, factors: Sequence[str]) -> dict[str, Any]:
 
 def _freedom(table: Any, factors: Sequence[str], random: dict[str, str], name: str) -> float:
     """Degrees of freedom of a factor's levels: of tasks where those change what it does, and of configurations."""
-    kinds = table["configuration"].nunique() - 1 - sum(table[_column(one)].nunique() - 1 for one in factors)
+    configurations = table["configuration"].nunique()
+    kinds = _left(table, factors) or table["checkpoint"].nunique() - configurations or math.inf
     tasks = table["task"].nunique() - 1 if f"{name} x task" in random else math.inf
-    return float(max(1, min(tasks, kinds)))
+    least = min(tasks, kinds)
+    return float(max(1, least if math.isfinite(least) else len(table) - configurations))
+
+
+def _left(table: Any, factors: Sequence[str]) -> int:
+    """Degrees of freedom of configurations that the factors leave."""
+    return int(table["configuration"].nunique() - 1 - sum(table[_column(one)].nunique() - 1 for one in factors))
 
 
 def _coefficients(fitted: Any, table: Any, freedom: Mapping[str, float]) -> Iterable[Coefficient]:

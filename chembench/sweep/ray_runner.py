@@ -118,17 +118,15 @@ def _apart(log: Path | None) -> Iterator[None]:
 
 def _start(arguments: dict[str, Any], handler: Any) -> list[psutil.Process]:
     """Start Ray here or join one; the processes that this took are given back."""
-    import psutil
     import ray
     from ray.exceptions import AuthenticationError
 
-    this = psutil.Process()
-    before = set(this.children())
+    before = _children()
     try:
         with _without_sigterm():
             ray.init(**arguments)
             _handle_sigterm(handler)  # ray.init puts one of its own
-        return [process for process in set(this.children()) - before if _is_rays(process)]
+        return [process for process in _children() - before if _is_rays(process)]
     except ConnectionError as error:
         raise no_ray(arguments["address"]) from error
     except AuthenticationError as error:
@@ -154,6 +152,16 @@ def _without_sigterm() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
+def _children() -> set[psutil.Process]:
+    """Of this process; none where other processes may not be looked at, and Ray then ends slowly."""
+    import psutil
+
+    try:
+        return set(psutil.Process().children())
+    except psutil.Error:
+        return set()
+
+
 def _is_rays(process: psutil.Process) -> bool:
     """Whether its command names a file of the package; other threads start processes of their own meanwhile."""
     import psutil
@@ -170,7 +178,7 @@ def _agents_of(process: psutil.Process) -> list[psutil.Process]:
     import psutil
 
     found = []
-    with contextlib.suppress(psutil.NoSuchProcess):
+    with contextlib.suppress(psutil.Error):
         for child in process.children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 found += [child] if "agent" in " ".join(child.cmdline()).lower() else []
@@ -183,19 +191,21 @@ def _ended_at_once(started: Sequence[psutil.Process]) -> Iterator[None]:
 
     It sends each SIGTERM, which they never get, and waits a second before it takes SIGKILL, one after the other.
     """
-    import psutil
-    import ray
-
-    def end() -> None:
-        while ray.is_initialized() and not over.wait(0.02):
-            pass
-        for process in [*started, *agents]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-
     if not started:  # of a cluster that was joined
         yield
         return
+    import psutil
+    import ray
+    from ray._private.worker import global_worker
+
+    def end() -> None:
+        # core_worker is gone once the driver has signed off: before that Ray would take a dead raylet for a lost one
+        while (ray.is_initialized() or hasattr(global_worker, "core_worker")) and not over.wait(0.02):
+            pass
+        for process in [*started, *agents]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
     agents = [child for process in started for child in _agents_of(process)]
     over = threading.Event()
     ending = threading.Thread(target=end, daemon=True)

@@ -151,7 +151,7 @@ def finish(beside: Beside, sweep_root: Path, *, seconds: float) -> SyncReport:
     """
     until = time.monotonic() + 0.95 * seconds  # the rest is for counting what is unsent
     report = _closed_beside(beside.process, sweep_root, seconds / 2)
-    if report is None:
+    if report is None or (report.unsent and report.sent and time.monotonic() < until - 1):
         return _rest_sent(sweep_root, beside.tracking_uri, until, seconds)
     return _with_way_out(report, SweepPaths(sweep_root.resolve()), beside.tracking_uri)
 
@@ -214,7 +214,7 @@ def _closed_beside(process: subprocess.Popen[bytes], sweep_root: Path, seconds: 
         process.kill()
         process.wait()
         return None
-    except (ValueError, IndexError, TypeError, KeyError):
+    except (OSError, ValueError, IndexError, TypeError, KeyError):
         return None
 
 

@@ -91,7 +91,8 @@ def _figure(effects_: Sequence[Effect]) -> Figure:
     return Figure(
         name="factor-effects",
         caption="Share of the differences between units that each factor and interaction goes with (partial eta "
-        "squared), with 95 % bootstrap intervals. The share is never below 0: the test is the p value in the table.",
+        "squared), with 95 % intervals of the noncentral F. The share is never below 0: the test is the p value in the "
+        "table.",
         plot=IntervalsPlot(
             bars=tuple(
                 Bar(

@@ -166,3 +166,10 @@ def test_a_method_with_more_seeds_than_the_forest_keeps_its_interval():
     found = difference(own, forest)
     low, high = ttest_ind(list(own.values()), list(forest.values()), equal_var=False).confidence_interval(0.95)
     assert found.basis == "means" and (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_a_forest_with_more_seeds_than_a_method_counts_with_all_of_them():
+    own = {Key(checkpoint, 0, 0): score for checkpoint, score in enumerate([1.0, 1.02, 0.98])}
+    forest = {Key(0, 0, seed): score for seed, score in enumerate([0.8, 1.1, 1.25])}
+    found = difference(own, forest)
+    assert (found.basis, found.value) == ("means", pytest.approx(-0.05)) and found.low < 0 < found.high

@@ -159,6 +159,20 @@ def test_what_a_factor_does_to_few_tasks_is_no_surer_than_those_are_many():
     assert found.joint_p["size"] == pytest.approx(size.p, rel=1e-6) and size.p > 0.01
 
 
+def test_one_factor_alone_is_as_sure_as_its_checkpoints_in_the_mixed_model_too():
+    tasks = {f"t{n}": ("regression", "lower") for n in range(8)}
+    runs = [
+        r
+        for r in sweep(checkpoints=3, tasks=tasks, shift=lambda a, s, m, t: -0.05 * int(m))
+        if ONE <= set(r.levels.values())
+    ]
+    found, plain = mixed(runs), next(e for e in effects(runs).effects if e.term == "molecules")
+    assert found.converged and found.joint_p["molecules"] == pytest.approx(plain.p, rel=0.5) and plain.p < 0.01
+
+
+ONE = {"bart", "small"}
+
+
 def test_scores_without_variance_are_refused_in_words():
     same = [run.model_copy(update={"score": 0.7 + 0.1 * (run.levels["size"] == "medium")}) for run in sweep()]
     with pytest.raises(DataError, match="the mixed model cannot be solved"):
