@@ -113,16 +113,15 @@ class Place:
         command = [sys.executable, "-c", "from chembench.cli import main; main()", "sweep", "--space", str(file)]
         command += ["--name", name, "--out", str(self.root / name / "sweeps"), "--cache-dir", str(self.root / "cache")]
         done = carried_out([*command, "--max-concurrent", str(self.slots), "--quiet"])
-        return SweepPaths(self.root / name / "sweeps" / name), done
+        return self.paths(name), done
 
-    def round(self, number: int) -> SweepPaths:
-        """Where the sweep of a round lies."""
-        name = f"round{number}"
+    def paths(self, name: str) -> SweepPaths:
+        """Where a sweep of this name lies."""
         return SweepPaths(self.root / name / "sweeps" / name)
 
     def prepared(self, seed: int) -> SweepPaths:
         """A sweep of one trial: data, splits and the checkpoint of a seed, which are not measured."""
-        paths = SweepPaths(self.root / f"first{seed}" / "sweeps" / f"first{seed}")
+        paths = self.paths(f"first{seed}")
         return paths if paths.ledger.is_file() else self.sweep(f"first{seed}", 1, seed)[0]
 
 
@@ -275,7 +274,7 @@ def measure(settings: Settings, root: Path) -> str:
         "its processes. Scores: root mean square error on validation in standard deviations, lower is better; medians "
         f"of the rounds.\n\n{rows(found)}\n"
         f"The recipes of our first round, each given to `Trainer` as well, scores as above:\n\n"
-        f"{same_points(place.round(0))}\n"
+        f"{same_points(place.paths('round0'))}\n"
         if trials
         else ""
     )

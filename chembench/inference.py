@@ -15,7 +15,7 @@ from chembench.errors import ConfigError, DataError
 LINE_SUFFIXES = (".smi", ".smiles", ".txt")
 
 
-class Predictor(Protocol):
+class Predicts(Protocol):
     """What predictions are made with: `chembench.training.fitted.FittedModel`, which reads canonical SMILES."""
 
     @property
@@ -120,7 +120,7 @@ def _read_lines(text: str) -> Molecules:
     return Molecules(("smiles", "name"), rows, tuple(row[0] for row in rows))
 
 
-def predict_table(model: Predictor, molecules: Molecules) -> Predictions:
+def predict_table(model: Predicts, molecules: Molecules) -> Predictions:
     """``molecules`` with one column ``predicted_<target>`` per target, in the task's unit or as a probability.
 
     Raises:

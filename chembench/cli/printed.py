@@ -55,6 +55,7 @@ def _audit_tables(audit: Audit) -> str:
     from chembench import printing
     from chembench.data.audit import SEVERITIES, count_of
     from chembench.report import audit_tables
+    from chembench.report.wording import counted
 
     overview = audit_tables.overview(audit)
     rows = [dict(zip(overview.columns, line, strict=True)) for line in overview.lines]
@@ -65,16 +66,12 @@ def _audit_tables(audit: Audit) -> str:
             for severity, count, text, first, way_out in audit_tables.findings(tests).lines
         ]
         lines += ["", f"{name}:", printing.table(told, ("", "count", "finding")) if told else "nothing was found"]
-    lines += ["", ", ".join(_counted(count_of(severity, audit.tasks), severity) for severity in SEVERITIES)]
+    lines += ["", ", ".join(counted(count_of(severity, audit.tasks), severity) for severity in SEVERITIES)]
     return "\n".join(lines) + "\n"
 
 
 def _finding(text: str, first: str, way_out: str) -> str:
     return f"{text}{f' (first: {first})' if first else ''}. Way out: {way_out}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def print_questions(view: Sweep, tracking_uri: str, port: int) -> None:
@@ -107,4 +104,6 @@ def print_failures(view: Sweep) -> None:
 
 
 def _items(count: int) -> str:
-    return _counted(count, "item")
+    from chembench.report.wording import counted
+
+    return counted(count, "item")

@@ -42,6 +42,8 @@ class Finding(Spec):
     first: str = ""
     """The first molecule it is about."""
     way_out: str
+    of_the_task: bool = False
+    """It holds of all rows, whichever part is the test."""
 
 
 class Duplicates(Spec):

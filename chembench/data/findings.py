@@ -24,7 +24,8 @@ def findings_of(audit: TaskAudit, *, of_its_fold_alone: bool = False) -> tuple[F
     """
     found = [*_of_parts(audit), *_of_part_labels(audit), *_of_neighbours(audit), *_of_corpus(audit)]
     if not of_its_fold_alone:
-        found += [*_of_conflicts(audit), *_of_rows(audit), *_of_tokens(audit)]
+        whole = (*_of_conflicts(audit), *_of_rows(audit), *_of_tokens(audit))
+        found += [finding.model_copy(update={"of_the_task": True}) for finding in whole]
     return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from chembench.data.audit import NEAR, SEVERITIES, Audit, Overlap, PartFacts, TargetFacts, TaskAudit
-from chembench.data.findings import findings_of
 from chembench.statistics.estimates import Value
 
 SAMENESS = {"smiles": "canonical SMILES", "inchikey": "InChIKey", "connectivity": "connections"}
@@ -68,11 +67,10 @@ def _in_corpus(task: TaskAudit, molecules: int) -> str:
 def findings(tests: Sequence[TaskAudit]) -> AuditTable:
     """What a person should know of a task, the worst first; of outer folds that of each, and of the task once."""
     found = [(task.outer, finding) for task in tests for finding in task.findings]
-    alone = {task.outer: findings_of(task, of_its_fold_alone=True) for task in tests}
     found.sort(key=lambda one: SEVERITIES.index(one[1].severity))
     lines = []
     for outer, one in found:
-        text = f"fold {outer}: {one.text}" if len(tests) > 1 and one in alone[outer] else one.text
+        text = f"fold {outer}: {one.text}" if len(tests) > 1 and not one.of_the_task else one.text
         lines.append((one.severity, f"{one.count:,} of {one.of:,}", text, one.first, one.way_out))
     columns = ("severity", "count", "finding", "first", "way out")
     return AuditTable(title="Findings", columns=columns, lines=tuple(lines), right=(1,))

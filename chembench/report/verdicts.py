@@ -108,16 +108,14 @@ def verdict_on(section: TaskSection, method: str, other: str) -> Against | None:
 
 
 def _who_is_best(comparison: Comparison) -> str:
-    best, tied, count = comparison.methods[0], comparison.tie_group, len(comparison.methods)
-    if len(tied) == 1:
+    best, count = comparison.methods[0], len(comparison.methods)
+    others = [method for method in comparison.tie_group if method != best]
+    if not others:
         return f"a single best method is shown, better than each of the other {count - 1}: {best}"
-    if len(tied) == count:
-        alike = sum(against(comparison, method, best) == "equivalent" for method in tied if method != best)
-        told = f"; {alike} of them {'is' if alike == 1 else 'are'} equivalent to it in practice" if alike else ""
-        return f"no single best method is shown: none of {count} is shown to be worse than {best}, the best mean{told}"
-    others = [method for method in tied if method != best]
     alike = sum(against(comparison, method, best) == "equivalent" for method in others)
-    told = f"; {alike} of these {'is' if alike == 1 else 'are'} equivalent to it in practice" if alike else ""
+    told = f"; {alike} of them {'is' if alike == 1 else 'are'} equivalent to it in practice" if alike else ""
+    if len(others) == count - 1:
+        return f"no single best method is shown: none of {count} is shown to be worse than {best}, the best mean{told}"
     return (
         f"no single best method is shown: {len(others)} of the other {count - 1} methods "
         f"{'is' if len(others) == 1 else 'are'} not shown to be worse than the best mean, that of {best}: "

@@ -39,9 +39,9 @@ class Mixed(Value):
     formula: str
     scale: str
     coefficients: tuple[Coefficient, ...]
-    """None if the fit did not converge."""
+    """Empty if the fit did not converge."""
     joint_p: dict[str, float | None]
-    """Factor -> p of all its levels together; none if the fit did not converge."""
+    """Factor -> p of all its levels together; empty if the fit did not converge."""
     variances: dict[str, float]
     """Random effect -> variance; ``rest`` is what is left."""
     converged: bool
