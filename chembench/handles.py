@@ -212,7 +212,8 @@ class Sweep:
             show_progress: draw progress on the terminal.
 
         Returns:
-            The units that were to have so many seeds, none if all have them; their lines are badged, for their test scores had singled them out.
+            The units that were to have so many seeds, none if all have them; their lines are badged, for their test
+            scores had singled them out.
 
         Raises:
             ConfigError: if a task has no complete line yet, or ``top`` or ``seeds`` is below 1.
