@@ -176,7 +176,7 @@ def optimize(points: list[Point], folder: Path) -> Ended:
 
 def optuna_search(points: list[Point], folder: Path) -> Ended:
     """``OptunaSearch`` through Tune: class trainable, actors used again, no callbacks, the same journal."""
-    from chembench.sweep.ray_runner import SETTINGS
+    from chembench.sweep.ray_cluster import SETTINGS
 
     os.environ.update(SETTINGS)
     import ray

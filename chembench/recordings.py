@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from chembench.chem.pool import Pool, Processes
 from chembench.errors import ConfigError, DataError
 from chembench.header import Places
 from chembench.paths import SweepPaths, written_whole
@@ -55,13 +56,22 @@ def inputs_of(
         DataError: if a file, a task or a recorded line cannot be used.
     """
     if recording is None:
-        return prepare(space, places.cache, Path(places.data_dir), places.workers, say)
+        return prepare(space, places.cache, Path(places.data_dir), _pool(places, paths, say), say)
     file = paths.recorded(recording.form).resolve()
     prepared = replayed_inputs(space, recording, file)
     if not file.exists():
         with written_whole(file) as part:
             part.write_bytes(recording.content)
     return prepared
+
+
+def _pool(places: Places, paths: SweepPaths, say: Say) -> Pool:
+    """Who prepares: the cluster where one is joined, else processes of this machine."""
+    if places.runner != "ray" or places.ray_address == "local":
+        return Processes(places.workers)
+    from chembench.sweep.ray_pool import RayTasks
+
+    return RayTasks(places.ray_address, paths.log / "ray.log", say)
 
 
 def needs_none(digest: str) -> bool:

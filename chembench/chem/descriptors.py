@@ -98,19 +98,30 @@ def _checked(names: tuple[str, ...], known: Sequence[str], place: str) -> tuple[
     return names
 
 
+def plain_is_asked() -> bool:
+    """Whether RDKit's own calculator is to compute everything, by ``CHEMBENCH_PLAIN_DESCRIPTORS=1``."""
+    return os.environ.get(PLAIN_VARIABLE, "0") not in ("", "0")
+
+
 def compute(
-    smiles: Sequence[str], names: Sequence[str], processes: int = 1, progress: Progress | None = None
+    smiles: Sequence[str],
+    names: Sequence[str],
+    processes: int = 1,
+    progress: Progress | None = None,
+    *,
+    plain: bool | None = None,
 ) -> NDArray[np.float64]:
     """RDKit's values; molecules are read afresh from their SMILES.
 
     Many molecules are worked on at once, which gives what RDKit's calculator gives to 1e-6; a sample is compared with
-    it on the way. With ``CHEMBENCH_PLAIN_DESCRIPTORS=1`` in the environment its calculator does everything.
+    it on the way.
 
     Args:
         smiles: N molecules that RDKit can read.
         names: K descriptors.
         processes: how many work at it; more than one are spawned.
         progress: called with the molecules done and in all after each chunk.
+        plain: let RDKit's calculator do everything; none: as `plain_is_asked` says.
 
     Returns:
         Shape (N, K), in RDKit's units. NaN where RDKit raises or says NaN; infinities as RDKit gives them.
@@ -123,7 +134,7 @@ def compute(
     known = _known()
     if unknown := [name for name in names if name not in known]:
         raise UnknownNameError("descriptor", unknown[0], known)
-    work = partial(_chunk, names=tuple(names), plain=os.environ.get(PLAIN_VARIABLE, "0") not in ("", "0"))
+    work = partial(_chunk, names=tuple(names), plain=plain_is_asked() if plain is None else plain)
     values_NK = np.empty((len(smiles), len(names)))
     first = 0
     for chunk_CK in map_chunks(work, smiles, _CHUNK, processes, progress):

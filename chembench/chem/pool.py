@@ -1,23 +1,111 @@
-"""Work on many molecules, cut into chunks, in this process or in several."""
+"""The same work on many molecules: in this process, in several, or wherever else a `Pool` puts it."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from itertools import chain, islice
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from chembench.errors import ConfigError, RunError
 
 Item = TypeVar("Item")
+Begun = TypeVar("Begun")
 Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
 """Called with the molecules done and the molecules in all."""
-_AHEAD = 3
-"""Items per process that are handed out before their turn."""
+AHEAD = 3
+"""Items for each worker that are handed out before their turn."""
+
+
+class Pool(Protocol):
+    """Who carries out the same work on many items."""
+
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[tuple[Item, Result]]:
+        """Each of ``items`` and ``work`` on it, in order; no more are taken than are needed to keep all at work.
+
+        Args:
+            work: a function of a module, or a partial of one.
+            items: each crosses a process border, and so does what comes of it.
+
+        Raises:
+            RunError: if a worker dies.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """Processes of this machine; one alone is the process that asks.
+
+    They are spawned, because a fork of a process with threads (Ray, torch) can hang.
+
+    Raises:
+        ConfigError: if ``count`` is below 1.
+    """
+
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ConfigError(f"processes must be >= 1, got {self.count}")
+
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[tuple[Item, Result]]:
+        """See `Pool.map`; a single item is worked on here."""
+        is_one, items = only_one(items)
+        if self.count == 1 or is_one:
+            yield from ((item, work(item)) for item in items)
+            return
+        with ProcessPoolExecutor(self.count, mp_context=get_context("spawn")) as pool:
+
+            def begin(item: Item) -> Future[Result]:
+                return pool.submit(work, item)
+
+            def end(begun: Future[Result]) -> Result:
+                return begun.result()
+
+            try:
+                yield from in_order(items, begin, end, lambda: AHEAD * self.count)
+            except BrokenProcessPool as error:
+                raise RunError(
+                    "a worker process died, most often for want of memory; "
+                    f"use fewer processes than {self.count} and start again, what is finished is kept",
+                    cause="worker-lost",
+                ) from error
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+HERE = Processes(1)
+"""The process that asks."""
+
+
+def only_one(items: Iterable[Item]) -> tuple[bool, Iterator[Item]]:
+    """Whether there is one item at most, which is not worth starting workers for; and all of them."""
+    rest = iter(items)
+    first = list(islice(rest, 2))
+    return len(first) < 2, chain(first, rest)
+
+
+def in_order(
+    items: Iterable[Item], begin: Callable[[Item], Begun], end: Callable[[Begun], Result], ahead: Callable[[], int]
+) -> Iterator[tuple[Item, Result]]:
+    """Each item and its result, while so many as ``ahead`` says are begun before their turn."""
+    waiting: deque[tuple[Item, Begun]] = deque()
+
+    def first() -> tuple[Item, Result]:
+        item, begun = waiting.popleft()
+        return item, end(begun)
+
+    for item in items:
+        waiting.append((item, begin(item)))
+        if len(waiting) > ahead():
+            yield first()
+    while waiting:
+        yield first()
 
 
 def map_chunks(
@@ -25,54 +113,14 @@ def map_chunks(
 ) -> Iterator[Result]:
     """``work`` on every ``chunk`` molecules, in order.
 
-    Processes are spawned, because a fork of a process with threads (Ray, torch) can hang; so ``work`` must be a
-    function of a module or a partial of one.
-
     Raises:
         ConfigError: if ``processes`` is below 1.
         RunError: if a worker process dies.
     """
     chunks = (list(smiles[start : start + chunk]) for start in range(0, len(smiles), chunk))
     done = 0
-    for part, result in map_stream(work, chunks, processes):
+    for part, result in Processes(processes).map(work, chunks):
         done += len(part)
         if progress is not None:
             progress(done, len(smiles))
         yield result
-
-
-def map_stream(work: Callable[[Item], Result], items: Iterable[Item], processes: int) -> Iterator[tuple[Item, Result]]:
-    """Each of ``items`` and ``work`` on it, in order; no more are taken than are needed to keep all processes at work.
-
-    Raises:
-        ConfigError: if ``processes`` is below 1.
-        RunError: if a worker process dies.
-    """
-    if processes < 1:
-        raise ConfigError(f"processes must be >= 1, got {processes}")
-    rest = iter(items)
-    first = list(islice(rest, 2))
-    if processes == 1 or len(first) < 2:
-        yield from ((item, work(item)) for item in chain(first, rest))
-        return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        waiting: deque[tuple[Item, Future[Result]]] = deque()
-        try:
-            for item in chain(first, rest):
-                waiting.append((item, pool.submit(work, item)))
-                if len(waiting) > _AHEAD * processes:
-                    yield _first_of(waiting)
-            while waiting:
-                yield _first_of(waiting)
-        except BrokenProcessPool as error:
-            raise RunError(
-                f"a worker process died, most often for want of memory; use fewer processes than {processes}",
-                cause="worker-lost",
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _first_of(waiting: deque[tuple[Item, Future[Result]]]) -> tuple[Item, Result]:
-    item, future = waiting.popleft()
-    return item, future.result()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from chembench.chem.descriptors import rdkit_version
+from chembench.chem.pool import HERE, Pool
 from chembench.config import digest_of
 from chembench.data.downloads import downloads_in
 from chembench.data.sources import Source, brought, resolve, smiles_cells
@@ -88,7 +89,7 @@ def prepare_corpus(
     spec: CorpusSpec,
     cache: CachePaths,
     base: Path | None = None,
-    processes: int = 1,
+    pool: Pool = HERE,
     progress: Progress | None = None,
     data_dir: Path | None = None,
 ) -> Corpus:
@@ -101,7 +102,7 @@ def prepare_corpus(
         spec: files and sizes.
         cache: where the corpus is kept.
         base: folder that relative paths start from; none: the current one.
-        processes: how many read molecules at once.
+        pool: who reads the molecules.
         progress: told how much is downloaded and how many rows are read, now and then.
         data_dir: downloads lie in it; none: `default_data_dir`.
 
@@ -109,6 +110,7 @@ def prepare_corpus(
         DataError: if a file is missing or damaged, too many rows cannot be read, or nothing is left to train on.
         ConfigError: if a name in ``spec.files`` cannot be used.
         DiskFullError: if no space is left.
+        RunError: if a worker of ``pool`` dies.
     """
     sources = resolve(spec.files, base or Path.cwd())
     downloads = downloads_in(data_dir or default_data_dir())
@@ -117,7 +119,7 @@ def prepare_corpus(
     files = [brought(source, downloads, progress) for source in sources]
     request = _request(spec, sources, downloads)  # with the checksums of what was brought
     assert request is not None
-    return _known(request, cache) or _build(spec, files, cache, request, _reader(spec, files, processes, progress))
+    return _known(request, cache) or _build(spec, files, cache, request, _reader(spec, files, pool, progress))
 
 
 def open_corpus(digest: str, cache: CachePaths) -> Corpus:
@@ -172,17 +174,16 @@ _Read = Iterable[tuple[_Rows, list[str | None]]]
 """Rows, and their canonical SMILES."""
 
 
-def _reader(spec: CorpusSpec, sources: Sequence[Source], processes: int, progress: Progress | None) -> _Read:
-    from chembench.chem.pool import map_stream
-
+def _reader(spec: CorpusSpec, sources: Sequence[Source], pool: Pool, progress: Progress | None) -> _Read:
     say = progress or (lambda _: None)
     done = told = 0
-    for rows, found in map_stream(_canonical, _rows(spec, sources), processes):
-        yield rows, found
-        done += len(found)
-        if done - told >= _TELL_ROWS:
-            told = done
-            say(f"corpus: {done:,} rows read")
+    with closing(pool.map(_canonical, _rows(spec, sources))) as read:
+        for rows, found in read:
+            yield rows, found
+            done += len(found)
+            if done - told >= _TELL_ROWS:
+                told = done
+                say(f"corpus: {done:,} rows read")
     if done > told:
         say(f"corpus: {done:,} rows read")
 

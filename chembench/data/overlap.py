@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from chembench.chem.descriptors import rdkit_version
 from chembench.chem.identity import CONNECTIVITY, Wanted, candidate_finder, inchikeys
-from chembench.chem.pool import map_stream
+from chembench.chem.pool import Processes
 from chembench.config import digest_of
 from chembench.data.corpora import Corpus, Progress
 from chembench.data.tasks import Task
@@ -123,7 +123,7 @@ def _scan(
     first: dict[By, dict[str, int]] = {by: {} for by in SAMENESS}
     find = candidate_finder(Wanted.of(smiles))
     done = told = 0
-    for chunk, found in map_stream(find, _chunks(corpus, molecules), processes):
+    for chunk, found in Processes(processes).map(find, _chunks(corpus, molecules)):
         for place, text in enumerate(chunk, start=done):
             if text in smiles:
                 first["smiles"].setdefault(text, place)

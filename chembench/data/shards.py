@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
-from multiprocessing import get_context
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chembench.chem.descriptors import rdkit_version
+from chembench.chem.pool import HERE, Pool
 from chembench.config import digest_of
 from chembench.data.corpora import Corpus, Part, Progress
 from chembench.data.specs import LabelSpec
@@ -41,6 +40,8 @@ _SIZES = ((1_024, 256), (8_192, 1_024), (131_072, 8_192))
 """Rows of a shard that starts below the first number: small scales prepare little more than they use."""
 _LARGEST = 131_072
 """Rows of all later shards: few enough that thirty million molecules stay below the usual limit of open files."""
+_PIECE = 2_048
+"""Molecules that are labelled together, some seconds of work; of a large shard every worker takes some."""
 _SCAN = 8_192
 _FILES = ("tokens.npy", "offsets.npy", "labels.npy")
 _CHUNK = 1 << 24
@@ -63,17 +64,24 @@ class ShardSet:
     """Of the descriptors, in the order of the labels."""
 
 
+_Rows = tuple[NDArray[np.uint16], NDArray[np.int64], NDArray[np.float32]]
+"""Token ids of molecules, where each begins and the last ends, and raw labels."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One shard to build; it crosses a process border."""
+    """One shard of a corpus."""
 
     folder: Path
-    corpus: Corpus
     part: Part
     start: int
     stop: int
-    tokenizer: Any
-    names: tuple[str, ...]
+
+    @property
+    def pieces(self) -> Iterator[tuple[int, int]]:
+        """First row and end of what is labelled together."""
+        for start in range(self.start, self.stop, _PIECE):
+            yield start, min(start + _PIECE, self.stop)
 
 
 def build_shards(  # noqa: PLR0913 - the corpus, what is made of it, where, and how
@@ -82,7 +90,7 @@ def build_shards(  # noqa: PLR0913 - the corpus, what is made of it, where, and 
     labels: LabelSpec,
     molecules: int,
     cache: CachePaths,
-    processes: int = 1,
+    pool: Pool = HERE,
     progress: Progress | None = None,
 ) -> ShardSet:
     """Token ids and labels of the first ``molecules`` training molecules and of all validation molecules.
@@ -93,27 +101,29 @@ def build_shards(  # noqa: PLR0913 - the corpus, what is made of it, where, and 
         labels: descriptors and their scaling.
         molecules: training molecules that are needed.
         cache: where shards are kept; those that exist are not built again.
-        processes: how many shards are built at once.
+        pool: who computes.
         progress: told how many shards are built.
 
     Raises:
-        DataError: if the corpus is smaller than ``molecules``, or a worker process dies.
+        DataError: if the corpus is smaller than ``molecules``, or a label is not RDKit's.
         ConfigError: if the descriptor list cannot be used.
+        RunError: if a worker of ``pool`` dies; finished shards are kept.
     """
     corpus.require(molecules)
     index = cache.index(f"shards-{_request(corpus, tokenizer, labels, molecules)}")
     if index.is_file() and (found := _known(read_json(index), cache)) is not None:
         return found
-    from chembench.chem.descriptors import descriptor_names
+    from chembench.chem.descriptors import descriptor_names, plain_is_asked
 
     names = descriptor_names(labels.descriptors)
     counted = min(labels.statistics_molecules, corpus.train)
 
-    def jobs(part: Part, rows: int) -> list[_Job]:
-        return list(_jobs(corpus, part, rows, tokenizer, names, cache))
-
-    train, validation = jobs("train", max(molecules, counted)), jobs("validation", corpus.validation)
-    _build_missing([*train, *validation], processes, progress)
+    made_with = {"names": list(names), "tokenizer": tokenizer.digest, "rdkit": rdkit_version()}
+    train = list(_jobs(corpus, "train", max(molecules, counted), made_with, cache))
+    validation = list(_jobs(corpus, "validation", corpus.validation, made_with, cache))
+    missing = [job for job in (*train, *validation) if not job.folder.is_dir()]
+    work = partial(_read, tokenizer=tokenizer, names=names, plain=plain_is_asked())
+    _build(corpus, missing, pool, work, made_with, progress)
     statistics = label_statistics(_first_labels(train, counted), names, rdkit_version(), labels.clip)
     save_statistics(statistics, cache.labels(statistics.digest))
     answer = {
@@ -145,59 +155,51 @@ def _known(answer: dict[str, Any], cache: CachePaths) -> ShardSet | None:
     return ShardSet(train, validation, statistics, answer["labels"], len(names), names)
 
 
-def _jobs(
-    corpus: Corpus, part: Part, rows: int, tokenizer: Tokenizer, names: tuple[str, ...], cache: CachePaths
-) -> Iterator[_Job]:
+def _jobs(corpus: Corpus, part: Part, rows: int, made_with: Mapping[str, Any], cache: CachePaths) -> Iterator[_Job]:
     available = corpus.train if part == "train" else corpus.validation
     start = 0
     while start < min(rows, available):
         size = next((size for below, size in _SIZES if start < below), _LARGEST)
         stop = min(start + size, available)
-        what = [_LAYOUT, corpus.digest, part, start, stop, tokenizer.digest, names, rdkit_version()]
-        yield _Job(cache.shard(digest_of(what)), corpus, part, start, stop, tokenizer, names)
+        parts = (made_with["tokenizer"], made_with["names"], made_with["rdkit"])
+        yield _Job(cache.shard(digest_of([_LAYOUT, corpus.digest, part, start, stop, *parts])), part, start, stop)
         start = stop
 
 
-def _build_missing(jobs: Sequence[_Job], processes: int, progress: Progress | None) -> None:
-    missing = [job for job in jobs if not job.folder.is_dir()]
-    for done, job in enumerate(_built(missing, processes), start=1):
-        if progress is not None:
-            progress(f"labels: {done:,} of {len(missing):,} shards, {job.stop - job.start:,} molecules in this one")
+def _build(
+    corpus: Corpus,
+    missing: Sequence[_Job],
+    pool: Pool,
+    work: Callable[[list[str]], _Rows],
+    made_with: Mapping[str, Any],
+    progress: Progress | None,
+) -> None:
+    """Write one shard after the other, whose pieces come from ``pool`` in that order."""
+    pieces = (corpus.smiles(job.part, *piece) for job in missing for piece in job.pieces)
+    with closing(pool.map(work, pieces)) as done:
+        for number, job in enumerate(missing, start=1):
+            rows = _joined([next(done)[1] for _ in job.pieces])
+            where = {"corpus": corpus.digest, "part": job.part, "start": job.start, "stop": job.stop}
+            with built_whole(job.folder) as folder:
+                write_shard(folder, *rows, {**where, **made_with})
+            if progress is not None:
+                count = f"{job.stop - job.start:,} molecules in this one"
+                progress(f"labels: {number:,} of {len(missing):,} shards, {count}")
 
 
-def _built(jobs: Sequence[_Job], processes: int) -> Iterator[_Job]:
-    if processes == 1 or len(jobs) < 2:
-        for job in jobs:
-            _build_shard(job)
-            yield job
-        return
-    # spawned, because a fork of a process with threads can hang
-    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(_build_shard, job): job for job in jobs}
-        try:
-            for future in as_completed(waiting):
-                future.result()
-                yield waiting[future]
-        except BrokenProcessPool as error:
-            raise DataError(
-                f"a process that built shards died, most often for want of memory, with {processes} processes; "
-                f"use fewer and start again: finished shards are kept"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _build_shard(job: _Job) -> None:
+def _read(smiles: list[str], tokenizer: Tokenizer, names: tuple[str, ...], plain: bool) -> _Rows:
     from chembench.chem.descriptors import compute
 
-    smiles = job.corpus.smiles(job.part, job.start, job.stop)
-    stream, offsets = job.tokenizer.encode_many(smiles)
+    stream, offsets = tokenizer.encode_many(smiles)
     with np.errstate(over="ignore"):  # beyond float32 is infinite, which is masked as RDKit's own infinities are
-        labels_NK = compute(smiles, job.names).astype(np.float32)
-    manifest = {"corpus": job.corpus.digest, "part": job.part, "start": job.start, "stop": job.stop}
-    made_with = {"names": list(job.names), "tokenizer": job.tokenizer.digest, "rdkit": rdkit_version()}
-    with built_whole(job.folder) as folder:
-        write_shard(folder, stream, offsets, labels_NK, manifest | made_with)
+        return stream, offsets, compute(smiles, names, plain=plain).astype(np.float32)
+
+
+def _joined(pieces: Sequence[_Rows]) -> _Rows:
+    streams, offsets, labels = zip(*pieces, strict=True)
+    first = np.cumsum([0, *(len(stream) for stream in streams)])
+    starts = [offsets[:-1] + start for offsets, start in zip(offsets, first, strict=False)]
+    return np.concatenate(streams), np.concatenate([*starts, first[-1:]]), np.concatenate(labels)
 
 
 def write_shard(

@@ -12,6 +12,7 @@ from typing import Literal
 
 from chembench.chem.descriptors import rdkit_version
 from chembench.chem.encoders import SmilesTokenizer, Tokenizer
+from chembench.chem.pool import Processes
 from chembench.chem.tokens import load_tokenizer
 from chembench.config import digest_of
 from chembench.data import measures
@@ -101,7 +102,7 @@ def inputs_of_space(
     scales, corpus = scales_of(space), None
     if scales:
         say(f"corpus: {', '.join(space.corpus.files)}")
-        corpus = prepare_corpus(space.corpus, cache, base, processes, say, data_dir)
+        corpus = prepare_corpus(space.corpus, cache, base, Processes(processes), say, data_dir)
         corpus.require(scales[-1])
     return Inputs(space.name, "space", tuple(tasks), tokenizer or vocabulary_of(space)[0], corpus, scales)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from chembench.chem.pool import Pool
 from chembench.data.corpora import Corpus, prepare_corpus
 from chembench.data.shards import ShardSet, build_shards
 from chembench.data.splits import Division, Split, prepare_split
@@ -72,14 +73,14 @@ def test_name(task: str, outer: int) -> str:
     return f"outer {outer} of {task}" if outer else task
 
 
-def prepare(space: Space, cache: CachePaths, data_dir: Path, processes: int, say: Say) -> Prepared:
+def prepare(space: Space, cache: CachePaths, data_dir: Path, pool: Pool, say: Say) -> Prepared:
     """Prepare what the space names; what exists is not made again.
 
     Args:
         space: a checked space.
         cache: where prepared data lie.
         data_dir: where raw task files lie or are downloaded to.
-        processes: worker processes for parsing and labelling.
+        pool: who reads and labels the molecules of the corpus.
         say: told one line per step.
 
     Raises:
@@ -97,10 +98,10 @@ def prepare(space: Space, cache: CachePaths, data_dir: Path, processes: int, say
     corpus, shards = None, None
     if largest:
         say(f"corpus: {', '.join(space.corpus.files)}")
-        corpus = prepare_corpus(space.corpus, cache, base, processes, say, data_dir)
+        corpus = prepare_corpus(space.corpus, cache, base, pool, say, data_dir)
         corpus.require(largest)
         say(f"labels: {space.labels.descriptors} descriptors of {largest + corpus.validation:,} molecules")
-        shards = build_shards(corpus, tokenizer, space.labels, largest, cache, processes, say)
+        shards = build_shards(corpus, tokenizer, space.labels, largest, cache, pool, say)
     return Prepared(tokenizer.digest, folder, vocabulary, corpus, shards, tasks, splits)
 
 

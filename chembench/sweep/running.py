@@ -19,6 +19,8 @@ from chembench.sweep.stopping import Stopping, ask_to_stop
 from chembench.transfer import Exchange
 
 CONNECT_SECONDS = 10.0
+NODE_SECONDS = 600.0
+"""How long a node is waited for, once none is alive any more."""
 RESERVE_MIB = 64
 """No work is handed out where less than this is free: what runs must be able to save its state."""
 
@@ -31,11 +33,9 @@ class RunnerOptions:
     """``local`` starts Ray on this machine; ``auto`` or ``host:port`` joins the cluster that it is a node of."""
     max_concurrent: int | None = None
     """Items in flight at most; none: as many as the resources hold."""
-    temp_dir: Path | None = None
-    """Where Ray keeps its files when it is started here."""
     say: Callable[[str], None] = lambda line: None
     """Tells a person what the sweep waits for."""
-    node_seconds: float = 600.0
+    node_seconds: float = NODE_SECONDS
     """How long a node that can hold what is left is waited for, once none is alive any more."""
     stopping: Stopping = field(default_factory=Stopping)
     """How it ends before its time."""

@@ -1,10 +1,12 @@
 """One sweep per tiny space and runner, and a small one, made when a test first asks for it."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from flow_sweeps import NO_MLFLOW, SMALL, Swept, options, ray_cluster, shared, small_sweep, sweep
+from ray_nodes import Nodes, ray_nodes
 
 SPACES = ("full_grid_tiny", "full_adaptive_tiny")
 
@@ -48,6 +50,19 @@ def small(common) -> Swept:
         return {"small": sweep(place, place / "cache", "small", small_sweep("serial"))}
 
     return made("small", common, make)["small"]
+
+
+@pytest.fixture(scope="module")
+def control_folder(tmp_path_factory) -> Path:
+    """What workers of `nodes` obey."""
+    return tmp_path_factory.mktemp("control")
+
+
+@pytest.fixture(scope="module")
+def nodes(control_folder) -> Iterator[Nodes]:
+    """A cluster for the tests of one file."""
+    with ray_nodes(control_folder) as found:
+        yield found
 
 
 PAPER = (

@@ -1,23 +1,18 @@
-"""Workers and nodes of a Ray cluster die, join and come back late: no result is lost, none counts twice.
-
-The cluster is several raylets on this machine. A node that vanishes is noticed after about 2 s here, 15 s by default.
-"""
+"""Workers and nodes of a Ray cluster die, join and come back late: no result is lost, none counts twice."""
 
 import contextlib
 import itertools
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 import torch
 from flow_sweeps import environment, ray_cluster
-from node_items import CONTROL, Control, finished, wait_until
+from node_items import Control, finished, wait_until
 
 from chembench.api import load_space, open_engine
 from chembench.errors import InterruptedSweepError, RunError
@@ -37,48 +32,7 @@ ONE_CELL = (
     "controls.baselines=['constant']",
     "confirm.head_seeds=1",
 )
-QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
 ENOUGH = InterruptedSweepError("enough")
-
-
-class Nodes:
-    """A cluster whose head carries out nothing; each further node has one CPU."""
-
-    def __init__(self, cluster):
-        self._cluster = cluster
-        self._nodes = []
-        self.orphans = []
-
-    @property
-    def address(self):
-        return self._cluster.address
-
-    @property
-    def alive(self):
-        return [node for node in self._nodes if node.any_processes_alive()]
-
-    def add(self):
-        self._nodes.append(self._cluster.add_node(num_cpus=1))
-
-    def kill_node_of(self, pid):
-        """SIGKILL to the raylet that started a worker; the worker itself lives on for a while."""
-        self.orphans.append(pid)
-        raylet = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-        self.kill(next(node for node in self._nodes if raylet_of(node).pid == raylet))
-
-    def kill(self, node):
-        raylet_of(node).kill()
-        raylet_of(node).wait()
-        self._nodes.remove(node)
-
-
-def raylet_of(node):
-    return node.all_processes["raylet"][0].process
-
-
-@pytest.fixture(scope="module")
-def control_folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("control")
 
 
 @pytest.fixture
@@ -87,39 +41,6 @@ def control(control_folder):
     for file in control_folder.iterdir():
         file.unlink()
     return Control(control_folder)
-
-
-@pytest.fixture(scope="module")
-def nodes(control_folder):
-    import ray
-    from ray.cluster_utils import Cluster
-
-    folder = tempfile.mkdtemp(prefix="cb_nodes_")  # short, for the sockets in it
-    here = os.environ.get("PYTHONPATH", "")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(CONTROL, str(control_folder))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *([here] if here else [])]))
-        patch.setenv("__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR", "node_items.install")
-        patch.setenv("RAY_TMPDIR", folder)
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-        patch.setenv("OMP_NUM_THREADS", "1")
-        temp_dir = Path(folder) / "ray"  # where RAY_TMPDIR has it
-        temp_dir.mkdir()
-        head = {"num_cpus": 0, "temp_dir": str(temp_dir), "include_dashboard": False, "_system_config": QUICK}
-        cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
-        found = Nodes(cluster)
-        try:
-            found.add()
-            found.add()
-            yield found
-        finally:
-            ray.shutdown()
-            cluster.shutdown()
-            for pid in found.orphans:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 from flow_sweeps import NO_MLFLOW, SMALL, assert_same, environment, options, ray_cluster, run, small_sweep, sweep
 
 from chembench.api import load_space, open_engine
+from chembench.chem.pool import HERE
 from chembench.paths import CachePaths, SweepPaths, read_json
 from chembench.sweep.inputs import prepare
 from chembench.sweep.ray_runner import outcome_of
@@ -100,7 +101,7 @@ def pretrained(space, folder: Path, kill: bool):
     cache, paths = CachePaths(folder / "driver"), SweepPaths(folder / "sweeps" / "one")
     with open_engine(space, name="one", out=folder / "sweeps", cache_dir=cache.root) as engine:
         exchange = open_exchange(str(folder / "between"), paths, cache)
-        exchange.begin("one", prepare(space, cache, folder, 1, lambda line: None).folders, [], lambda line: None)
+        exchange.begin("one", prepare(space, cache, folder, HERE, lambda line: None).folders, [], lambda line: None)
         work = exchange.hand_out(engine.ask())
         assert work.kind == "pretrain"
         if kill:

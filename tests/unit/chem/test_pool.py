@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from chembench.chem.pool import map_chunks, map_stream
+from chembench.chem.pool import Processes, map_chunks
 from chembench.errors import ConfigError, RunError
 
 
@@ -23,7 +23,7 @@ def test_a_dead_worker_is_told():
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_stream_is_taken_as_it_is_needed_and_keeps_its_order(processes):
     taken = []
-    stream = map_stream(abs, (taken.append(n) or -n for n in range(1000)), processes)
+    stream = Processes(processes).map(abs, (taken.append(n) or -n for n in range(1000)))
     assert next(stream) == (0, 0)
     assert len(taken) < 20
     assert list(stream) == [(-n, n) for n in range(1, 1000)]
@@ -31,4 +31,4 @@ def test_a_stream_is_taken_as_it_is_needed_and_keeps_its_order(processes):
 
 def test_no_processes_are_refused():
     with pytest.raises(ConfigError, match="processes must be >= 1, got 0"):
-        list(map_stream(abs, [1], 0))
+        Processes(0)

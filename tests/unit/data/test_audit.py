@@ -138,7 +138,7 @@ def audit_corpus(tmp_path, cache, corpus):
 def test_the_corpus_is_read_once(tmp_path, cache, monkeypatch):
     inputs = inputs_of(tmp_path, cache, corpus=ALKANES, scales=(20,))
     first = audited(inputs, cache)
-    monkeypatch.setattr(overlap, "map_stream", lambda *_: pytest.fail("the corpus is read again"))
+    monkeypatch.setattr(overlap, "Processes", lambda *_: pytest.fail("the corpus is read again"))
     assert audited(inputs, cache) == first
 
 

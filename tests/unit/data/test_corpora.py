@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from web_files import WebFiles, served
 
+from chembench.chem.pool import Processes
 from chembench.data import corpora, sources
 from chembench.data.catalog import CorpusFile, NamedCorpus
 from chembench.data.corpora import prepare_corpus
@@ -122,7 +123,7 @@ def test_several_processes_make_the_same_corpus(tmp_path, molecules, monkeypatch
     monkeypatch.setattr(corpora, "_TELL_ROWS", 40)
     spec, told = CorpusSpec(files=("a.smi", "b.smi"), validation=10), []
     one = prepare_corpus(spec, CachePaths(tmp_path / "1"), tmp_path)
-    two = prepare_corpus(spec, CachePaths(tmp_path / "2"), tmp_path, 2, told.append)
+    two = prepare_corpus(spec, CachePaths(tmp_path / "2"), tmp_path, Processes(2), told.append)
     assert one.digest == two.digest and both_parts(one) == both_parts(two) and one.train == 70
     assert one.unreadable_list.read_text() == two.unreadable_list.read_text() == "a.smi:1\tbad\nb.smi:31\tbad\n"
     assert told == ["corpus: 40 rows read", "corpus: 82 rows read"]

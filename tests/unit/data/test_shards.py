@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from chembench.chem.descriptors import compute
+from chembench.chem.pool import Processes
 from chembench.chem.tokens import SmilesTokenizer
 from chembench.data.corpora import prepare_corpus
 from chembench.data.shards import build_shards, open_shards
@@ -66,7 +67,7 @@ def test_a_larger_scale_adds_shards_and_keeps_the_statistics(built, corpus, labe
 
 def test_several_processes_build_the_same(built, corpus, labels, tmp_path):
     told = []
-    other = build_shards(corpus, SmilesTokenizer(), labels, 300, CachePaths(tmp_path), 2, told.append)
+    other = build_shards(corpus, SmilesTokenizer(), labels, 300, CachePaths(tmp_path), Processes(2), told.append)
     assert [f.name for f in other.train] == [f.name for f in built.train]
     assert other.labels_digest == built.labels_digest
     for mine, theirs in zip(built.train, other.train, strict=True):

@@ -10,7 +10,7 @@ import pytest
 
 from chembench.errors import ConfigError, DiskFullError, RunError
 from chembench.sweep import ray_runner
-from chembench.sweep.running import RunnerOptions
+from chembench.sweep.ray_cluster import cluster
 
 
 class AuthenticationError(Exception):
@@ -27,9 +27,9 @@ def start(monkeypatch, tmp_path):
     exceptions = SimpleNamespace(AuthenticationError=AuthenticationError)
     monkeypatch.setitem(sys.modules, "ray.exceptions", exceptions)
 
-    def start(init, within=lambda: None, **options):
+    def start(init, within=lambda: None, ray_address="local", log=None):
         ray.init = lambda **arguments: (called.append("init"), init())
-        with ray_runner._cluster(RunnerOptions(**options)):
+        with cluster(ray_address, log):
             within()
 
     start.called = called
