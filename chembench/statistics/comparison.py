@@ -24,7 +24,7 @@ from chembench.statistics.power import Design, replicates_needed
 from chembench.statistics.ranks import Tested, by_ranks
 from chembench.statistics.replicates import Better, Method, Scores, Table, table
 from chembench.statistics.spread import Spread, spread
-from chembench.statistics.studentized import quantiles, tails
+from chembench.statistics.studentized import critical, familywise
 
 Floats = npt.NDArray[np.float64]
 Verdict = Literal["first", "second", "equivalent", "undecided"]
@@ -143,17 +143,20 @@ def _comparable(board: Table) -> tuple[Method, ...]:
 
 
 def _by_means(board: Table, found: Spread, alpha: float) -> Tested:
-    """Tukey's test on the variances of `spread`; the two are exact where one axis varies and variances are equal."""
+    """Tukey's test, or t tests of pairs that go alone, on the variances of `spread`.
+
+    Tukey's is exact where one axis varies and variances are equal, t tests are where one axis varies.
+    """
     size = len(board.methods)
     mean_M = np.array([method.mean for method in board.methods])
     between_MM = np.abs(mean_M[:, None] - mean_M)
     between_MM[between_MM < 1e-12 * max(float(np.abs(mean_M).max()), 1e-300)] = 0.0
     error_MM = np.sqrt(found.variance_MM)
     with np.errstate(divide="ignore", invalid="ignore"):
-        q_MM = np.where(between_MM == 0, 0.0, between_MM / error_MM * math.sqrt(2))
+        errors_MM = np.where(between_MM == 0, 0.0, np.minimum(between_MM / error_MM, 1e6))
     p_MM = np.ones((size, size))
     upper = np.triu_indices(size, 1)
-    p_MM[upper] = tails(np.minimum(q_MM[upper], 1e6), size, found.freedom_MM[upper])
+    p_MM[upper] = familywise(errors_MM[upper], size, found.freedom_MM[upper], found.goes_alone_MM[upper])
     half_MM = half_widths(found, alpha)
     p_MM[found.variance_MM == 0] = half_MM[found.variance_MM == 0] = math.nan
     return Tested(words(board, found), _omnibus(board, found, mean_M), p_MM, half_MM)
@@ -162,7 +165,7 @@ def _by_means(board: Table, found: Spread, alpha: float) -> Tested:
 def half_widths(found: Spread, alpha: float) -> Floats:
     """Half of each pair's simultaneous interval, shape (methods, methods): what a difference must exceed."""
     size = len(found.variance_MM)
-    return np.asarray(quantiles(alpha, size, found.freedom_MM) / math.sqrt(2) * np.sqrt(found.variance_MM))
+    return critical(alpha, size, found.freedom_MM, found.goes_alone_MM) * np.sqrt(found.variance_MM)
 
 
 def _omnibus(board: Table, found: Spread, mean_M: Floats) -> float | None:
@@ -187,8 +190,14 @@ def words(board: Table, found: Spread) -> str:
         blocks = f"{len(board.blocks)} {'outer test sets' if board.block_axis == 'outer' else 'splits'}"
         inside = f" with the variance of {' and '.join(own)}" if own else ""
         corrected = ", corrected for overlapping training sets" if found.overlap else ""
-        return f"repeated-measures ANOVA over {blocks}{inside}{corrected}, Tukey HSD"
-    return f"one-way ANOVA over {' and '.join(own)}, Tukey-Kramer"
+        return f"repeated-measures ANOVA over {blocks}{inside}{corrected}, {_of_pairs(found, 'Tukey HSD')}"
+    return f"one-way ANOVA over {' and '.join(own)}, {_of_pairs(found, 'Tukey-Kramer')}"
+
+
+def _of_pairs(found: Spread, pooled: str) -> str:
+    alone = found.goes_alone_MM[np.triu_indices(len(found.variance_MM), 1)]
+    own, guarded = "t tests by each pair's own variance (Šidák)", f"{pooled}, a pair's own variance where larger"
+    return own if alone.all() else f"{guarded}; where replicates are many {own}" if alone.any() else guarded
 
 
 def _nothing(board: Table, alpha: float, region: float | None) -> Comparison:
@@ -297,7 +306,7 @@ def _needed(pair: Pair, place: Mapping[str, int], inner: Table, found: Spread, a
     i, j = place[pair.first], place[pair.second]
     if not found.variance_MM[i, j] > 0 or all(method.is_fixed for method in inner.methods):
         return None  # no replicate would change it
-    wider = max(1.0, float(found.variance_MM[i, j] / found.pooled_MM[i, j])) if found.pooled_MM[i, j] > 0 else 1.0
+    wider = float(found.variance_MM[i, j] / found.pooled_MM[i, j]) if found.pooled_MM[i, j] > 0 else 1.0
     is_against_fixed = inner.methods[i].is_fixed != inner.methods[j].is_fixed
     design = design_of(inner, found, alpha, (inner.methods[i], inner.methods[j]))
     design = replace(design, against_fixed=is_against_fixed, wider=wider)

@@ -1,7 +1,7 @@
 """What a design can show: power, the smallest difference that is shown, and the replicates that are missing.
 
-Everything is reckoned with the test of `comparison.compare`: the critical value of the studentised range, the pooled
-variance, and the guard that a pair's own variance counts where it is larger.
+Everything is reckoned with the test of `comparison.compare`: a pair's own variance where its replicates are many, and
+else the pooled one with the guard that the pair's own counts if larger.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from chembench.config import stable_seed
 from chembench.errors import ConfigError
-from chembench.statistics.studentized import quantiles
+from chembench.statistics.spread import ENOUGH
+from chembench.statistics.studentized import critical
 
 Floats = npt.NDArray[np.float64]
 
@@ -53,7 +54,7 @@ class Design:
     against_fixed: bool = False
     """Whether the second of the pair is a fixed value."""
     wider: float = 1.0
-    """How many times as large as the pooled variance of a difference that of this pair is; the guard counts it."""
+    """How many times as large as the pooled variance of a difference that of this pair is."""
 
     def __post_init__(self) -> None:
         if self.methods < 2 or min(self.pretrain_seeds, self.head_seeds, self.blocks) < 1:
@@ -62,10 +63,10 @@ class Design:
                 f"{self.methods} methods, {self.pretrain_seeds} x {self.blocks} x {self.head_seeds}; raise the lowest"
             )
         variances = (self.pretrain_seed, self.head_seed, self.block, self.run)
-        if not all(math.isfinite(v) and v >= 0 for v in (*variances, self.wider - 1)):
+        if not (all(math.isfinite(v) and v >= 0 for v in variances) and math.isfinite(self.wider) and self.wider > 0):
             raise ConfigError(
-                f"variances must be finite and not negative, got {variances}, and that of a pair not below the pooled "
-                f"one, got {self.wider} of it; give those of the replicates"
+                f"variances must be finite and not negative, got {variances}, and that of a pair above 0, "
+                f"got {self.wider} of the pooled one; give those of the replicates"
             )
 
     @property
@@ -155,8 +156,11 @@ def _bounds(design: Design) -> Floats:
     own_terms += [(alone, d.blocks - 1)] if has_blocks else []
     own_freedom_D, own_D = _freedom(own_D, own_terms), d.wider * own_D
     ratio_D = np.clip(own_D / np.maximum(all_D, 1e-300), 1.0, 1e6)
-    freedom_D = ratio_D**2 / (1 / freedom_D + (ratio_D - 1) ** 2 / own_freedom_D)
-    return np.asarray(quantiles(d.alpha, k, freedom_D) / math.sqrt(2) * np.sqrt(np.maximum(own_D, all_D)))
+    guarded_D = ratio_D**2 / (1 / freedom_D + (ratio_D - 1) ** 2 / own_freedom_D)
+    goes_alone_D = own_freedom_D >= ENOUGH
+    freedom_D = np.where(goes_alone_D, own_freedom_D, guarded_D)
+    variance_D = np.where(goes_alone_D, own_D, np.maximum(own_D, all_D))
+    return np.asarray(critical(d.alpha, k, freedom_D, goes_alone_D) * np.sqrt(variance_D))
 
 
 def _sum(parts: list[Floats], taken: Floats | None, varied: int, has_blocks: bool) -> Floats:

@@ -5,11 +5,13 @@ outer test sets) are shared, so that only what a pair's difference varies by fro
 checkpoint rise and fall together, and so do those of one head seed: each axis enters by the variance of its level
 means, and what is left between single runs, which every axis holds once, is counted once.
 
-Variances are pooled over methods. A pair whose own variance is larger than the pooled one has its own: the pooled one
-would be too small for methods that vary more than the others, and no test of equal variances sees that in three seeds.
-Its degrees of freedom are then those of the pooled variance and of the pair's excess over it.
+A pair with many replicates goes by its own variance (Dunnett): two forests differ by less from fold to fold than a
+forest and a transformer do. With few of them that would show next to nothing, so variances are pooled over methods; a
+pair whose own is larger than the pooled one still has its own, as no test of equal variances sees anything in three
+seeds. Its degrees of freedom are then those of the pooled variance and of the pair's excess over it.
 
 References:
+    Dunnett, J. Am. Stat. Assoc. 1980, 75, 796. doi:10.1080/01621459.1980.10477552
     Satterthwaite, Biometrics Bull. 1946, 2, 110. doi:10.2307/3002019
     Nadeau & Bengio, Mach. Learn. 2003, 52, 239. doi:10.1023/A:1024068626366
 """
@@ -28,6 +30,8 @@ from chembench.statistics.studentized import near
 
 Floats = npt.NDArray[np.float64]
 
+ENOUGH = 15.0
+"""Degrees of freedom from which on a pair's own variance is trusted."""
 AXES = ("pretrain_seed", "head_seed", "block")
 Own = dict[str, tuple[float, int]]
 """Axis -> variance of its level means inside one method, and degrees of freedom."""
@@ -57,7 +61,9 @@ class Spread:
     freedom: float
     """Of the pooled variance."""
     freedom_MM: Floats
-    """Of each pair's variance: the pooled one's, or fewer where the pair's own is larger."""
+    """Of each pair's variance: its own, the pooled one's, or something between them where its own is larger."""
+    goes_alone_MM: npt.NDArray[np.bool_]
+    """Whether a pair has replicates enough to go by its own variance."""
     overlap: float
     """What overlapping training sets add to 1 / blocks."""
     replicate_sd: float
@@ -91,14 +97,17 @@ def spread(table: Table, overlap: float) -> Spread | None:
     levels_M = _levels(table, own)
     factor = 1 / len(table.blocks) + overlap
     pooled_MM, freedom = _pair_variances(table, components, levels_M, factor)
-    own_MM = _own_variances(table, own, factor)
+    own_MM = _seen(table, _own_variances(table, own, factor))
+    alone_MM = _alone_freedoms(table, own, own_MM, factor)
+    goes_alone_MM = (alone_MM >= ENOUGH) & (own_MM > 0)
     return Spread(
         components=tuple(components),
         levels_M=levels_M,
-        variance_MM=_seen(table, np.maximum(pooled_MM, own_MM)),
+        variance_MM=np.where(goes_alone_MM, own_MM, _seen(table, np.maximum(pooled_MM, own_MM))),
         pooled_MM=pooled_MM,
         freedom=freedom,
-        freedom_MM=_freedoms(pooled_MM, own_MM, freedom, _alone_freedoms(table, own, own_MM, factor)),
+        freedom_MM=np.where(goes_alone_MM, alone_MM, _guarded(pooled_MM, own_MM, freedom, alone_MM)),
+        goes_alone_MM=goes_alone_MM,
         overlap=overlap,
         replicate_sd=_replicate_sd(table),
     )
@@ -110,8 +119,8 @@ def _seen(table: Table, variance_MM: Floats) -> Floats:
     return np.where(variance_MM > (1e-12 * widest) ** 2, variance_MM, 0.0)
 
 
-def _freedoms(pooled_MM: Floats, own_MM: Floats, freedom: float, alone_MM: Floats) -> Floats:
-    """Degrees of freedom of each pair: of the pooled variance, and of what the pair's own exceeds it by."""
+def _guarded(pooled_MM: Floats, own_MM: Floats, freedom: float, alone_MM: Floats) -> Floats:
+    """Degrees of freedom of the larger variance: of the pooled one, and of what the pair's own exceeds it by."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio_MM = np.where(own_MM > pooled_MM * (1 + 1e-9), own_MM / pooled_MM, 1.0)
         mixed_MM = ratio_MM**2 / (1 / freedom + (ratio_MM - 1) ** 2 / alone_MM)

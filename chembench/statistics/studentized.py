@@ -1,4 +1,4 @@
-"""The studentised range, fast enough for every pair of every board.
+"""Critical values of all pairs of a board: the studentised range, and Student's t for pairs that go by themselves.
 
 scipy integrates each value anew, at a tenth of a second. Here the range of normal values is tabulated once for a
 number of methods, and the average over the spread is a sum over fixed nodes: equal to scipy's to 1e-7.
@@ -116,6 +116,33 @@ def _interpolated(alpha: float, methods: int) -> Any:
     inverse = np.linspace(0.0, 1.0, 41) ** 2
     logs = [math.log(quantile(alpha, methods, 1 / x if x > 0 else NORMAL)) for x in inverse]
     return PchipInterpolator(inverse, logs)
+
+
+def critical(alpha: float, methods: int, freedom: Floats, goes_alone: npt.NDArray[np.bool_]) -> Floats:
+    """How many standard errors a difference must exceed, at a level of ``alpha`` for all pairs together.
+
+    Tukey's where the error is pooled; where it is a pair's own, Student's t with the level that Šidák gives each pair,
+    which never is too sure however errors depend on each other (Dunnett's T3 without its small gain).
+
+    Args:
+        alpha: family-wise level.
+        methods: how many are compared.
+        freedom: degrees of freedom of each pair's error.
+        goes_alone: whether that error is its own, shape as ``freedom``.
+    """
+    from scipy.special import stdtrit
+
+    each = -math.expm1(math.log1p(-alpha) / math.comb(methods, 2))
+    return np.where(goes_alone, stdtrit(freedom, 1 - each / 2), quantiles(alpha, methods, freedom) / math.sqrt(2))
+
+
+def familywise(errors: Floats, methods: int, freedom: Floats, goes_alone: npt.NDArray[np.bool_]) -> Floats:
+    """The family-wise p of differences of so many standard errors; `critical` says how."""
+    from scipy.special import stdtr
+
+    with np.errstate(divide="ignore"):  # where nothing differs
+        alone = -np.expm1(math.comb(methods, 2) * np.log1p(-2 * stdtr(freedom, -errors)))
+    return np.where(goes_alone, alone, tails(errors * math.sqrt(2), methods, freedom))
 
 
 def quantiles(alpha: float, methods: int, freedom: Floats) -> Floats:

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import f_oneway, tukey_hsd
+from scipy.stats import f_oneway, ttest_ind, ttest_rel, tukey_hsd
 from statsmodels.stats.anova import AnovaRM
 
 from chembench.errors import ConfigError, DataError, UnknownNameError
@@ -43,7 +43,7 @@ def test_seeds_of_one_checkpoint_are_compared_as_tukey_does():
     assert pair_of(found, "a", "c").p == pytest.approx(scipys.pvalue[0, 2], abs=1e-8)
     low, high = scipys.confidence_interval().low[0, 2], scipys.confidence_interval().high[0, 2]
     assert (pair_of(found, "a", "c").low, pair_of(found, "a", "c").high) == (pytest.approx(low), pytest.approx(high))
-    assert found.test == "one-way ANOVA over head seeds, Tukey-Kramer"
+    assert found.test == "one-way ANOVA over head seeds, Tukey-Kramer, a pair's own variance where larger"
 
 
 def test_common_splits_are_taken_out_as_in_a_repeated_measures_anova():
@@ -52,7 +52,7 @@ def test_common_splits_are_taken_out_as_in_a_repeated_measures_anova():
     table = pd.DataFrame([(n, at, s) for n, own in rows.items() for at, s in enumerate(own)], columns=["m", "b", "s"])
     theirs = AnovaRM(table, "s", "b", within=["m"]).fit().anova_table
     assert found.omnibus_p == pytest.approx(float(theirs["Pr > F"].iloc[0]))
-    assert found.test == "repeated-measures ANOVA over 4 splits, Tukey HSD"
+    assert found.test == "repeated-measures ANOVA over 4 splits, Tukey HSD, a pair's own variance where larger"
 
 
 def test_the_better_mean_stands_first_whichever_way_is_better():
@@ -236,6 +236,27 @@ def test_a_method_that_varies_more_than_the_others_keeps_its_own_variance():
     half = {pair.second: pair.high - pair.difference for pair in found.pairs if pair.first == "a"}
     assert half["d"] / half["b"] > own / pooled > 1
     assert half["b"] > plain.high - plain.difference
+
+
+def test_pairs_with_many_replicates_go_by_their_own_variance():
+    draw = np.random.default_rng(0)
+    hard_B = draw.normal(size=20)
+    near_B = hard_B + 0.1 * draw.normal(size=20)
+    rows = {"a": near_B, "b": near_B + 0.03 + 0.01 * draw.normal(size=20), "c": 5 * draw.normal(size=20)}
+    found = compare({name: splits(*own) for name, own in rows.items()}, better="lower")
+    assert found.test == "repeated-measures ANOVA over 20 splits, t tests by each pair's own variance (Šidák)"
+    for pair in found.pairs:
+        theirs = ttest_rel(rows[pair.first], rows[pair.second])
+        assert pair.p == pytest.approx(1 - (1 - theirs.pvalue) ** 3, abs=1e-9)
+        low, high = theirs.confidence_interval(1 - (1 - 0.95 ** (1 / 3)))
+        assert (pair.low, pair.high) == (pytest.approx(low, rel=0.01), pytest.approx(high, rel=0.01))
+    verdict = {(pair.first, pair.second): pair.verdict for pair in found.pairs}
+    assert verdict["a", "b"] == "first", "c, which varies widely, does not hide it"
+    few = compare({name: splits(*own[:10]) for name, own in rows.items()}, better="lower")
+    assert few.test.startswith("repeated-measures ANOVA over 10 splits, Tukey HSD, ") and pair_of(few, "a", "b").p > 0.9
+    seen = compare({name: seeds(*own) for name, own in rows.items()}, better="lower")
+    welch = ttest_ind(rows["a"], rows["b"], equal_var=False).pvalue
+    assert pair_of(seen, "a", "b").p == pytest.approx(1 - (1 - welch) ** 3, rel=0.01)
 
 
 def test_seeds_that_change_nothing_say_nothing():

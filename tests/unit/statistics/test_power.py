@@ -67,6 +67,14 @@ def test_a_pair_that_varies_more_than_the_others_is_told_to_buy_for_its_own_few_
     assert few[0] < more[0] and few[1] == more[1] == "head seed"
 
 
+def test_a_pair_with_many_replicates_has_the_power_of_its_own_t_test():
+    design = Design(methods=6, blocks=20, block=1.0, wider=0.25)
+    shift = 0.5 / math.sqrt(2 * 0.25 / 20)
+    bound = float(student.ppf(1 - (1 - 0.95 ** (1 / 15)) / 2, 19))
+    exact = float(nct.sf(bound, 19, shift) + nct.cdf(-bound, 19, shift))
+    assert power(design, 0.5) == pytest.approx(exact, abs=0.01)
+
+
 def test_without_a_difference_or_replicates_nothing_is_bought():
     assert replicates_needed(Design(methods=3, head_seeds=3, head_seed=1.0), 0.0) is None
     assert replicates_needed(Design(methods=3), 1.0) is None
@@ -77,6 +85,7 @@ def test_without_a_difference_or_replicates_nothing_is_bought():
     [
         (lambda: Design(methods=1), "at least two methods"),
         (lambda: Design(methods=2, head_seed=math.nan), "variances must be finite"),
+        (lambda: Design(methods=2, wider=0.0), "that of a pair above 0, got 0.0 of the pooled one"),
         (lambda: power(Design(methods=2), 1.0), "power needs replicates"),
         (lambda: detectable_difference(Design(methods=2, blocks=3), 1.0), "power must lie between 0 and 1, got 1"),
     ],
