@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
-from chembench.data.audit import read_audit
+from chembench.chem.pool import Pool, Processes
 from chembench.errors import ConfigError, DiskFullError, InterruptedSweepError, RunError, StorageError
 from chembench.header import (
     Places,
@@ -22,7 +20,8 @@ from chembench.header import (
     write_header,
 )
 from chembench.keeper import Keeper
-from chembench.paths import SweepPaths, as_written, written_whole
+from chembench.outputs import leave_boards, leave_report, sync_command
+from chembench.paths import SweepPaths, as_written
 from chembench.recorded.source import Recording
 from chembench.recordings import inputs_of, needs_none, recording_of, require_same_recording
 from chembench.register import register
@@ -126,9 +125,9 @@ def drive(settings: Drive, first: Callable[[Engine], object] | None = None) -> N
     if state is not None and _is_done(settings, state):
         with View(settings.show_progress) as view:
             _noted_again(settings, view.warn)
-            _leave_boards(paths, view.warn)
+            leave_boards(paths, view.warn)
             if not paths.report.is_file():
-                _leave_report(paths, view.warn)
+                leave_report(paths, view.warn)
             if "merged" in state.header and not paths.sent.is_file():  # no driver ever sent it
                 _send_rest(settings, view)
         return
@@ -138,16 +137,26 @@ def drive(settings: Drive, first: Callable[[Engine], object] | None = None) -> N
             stopping = Stopping(view.warn)
             with (
                 stopping.on_signals(interrupted(as_written(paths.root))),
-                opened(settings, view.say) as (engine, exchange),
-                _tracked(settings, view),
+                opened(settings, view.say, _pool(settings, view)) as (engine, exchange),
+                _tracked(settings, view) as beside,
             ):
                 if first is not None:
                     first(engine)
-                _run(settings, engine, view, _options(settings, view, stopping, exchange))
+                _run(settings, engine, view, _options(settings, view, stopping, exchange), beside)
     except KeyboardInterrupt as at_once:
         if not paths.ledger.is_file():
             raise  # nothing has begun
         raise interrupted(as_written(paths.root)) from at_once
+
+
+def _pool(settings: Drive, view: View) -> Pool:
+    """Who prepares what the sweep reads: the cluster where one is joined, else processes of this machine."""
+    places = settings.places
+    if places.runner != "ray" or places.ray_address == "local":
+        return Processes(places.workers)
+    from chembench.sweep.ray_pool import RayTasks
+
+    return RayTasks(places.ray_address, settings.paths.ray_log, places.max_concurrent, view.warn)
 
 
 def _options(settings: Drive, view: View, stopping: Stopping, exchange: Exchange | None) -> RunnerOptions:
@@ -158,12 +167,12 @@ def _options(settings: Drive, view: View, stopping: Stopping, exchange: Exchange
         say=view.warn,
         stopping=stopping,
         folders=(settings.paths.root, places.cache.root),
-        log=settings.paths.log / "ray.log",
+        log=settings.paths.ray_log,
         exchange=exchange,
     )
 
 
-def _run(settings: Drive, engine: Engine, view: View, options: RunnerOptions) -> None:
+def _run(settings: Drive, engine: Engine, view: View, options: RunnerOptions, beside: Beside | None = None) -> None:
     """Carry the sweep as far as it goes, with its display, its journal and, in the end, its boards."""
     from chembench.tracking.optuna_journal import OptunaJournal
 
@@ -183,10 +192,14 @@ def _run(settings: Drive, engine: Engine, view: View, options: RunnerOptions) ->
         if not engine.done:
             RUNNERS.load(places.runner)(engine, options, on_change)
     except (InterruptedSweepError, RunError, StorageError):
-        _leave_boards(paths, view.warn)
+        leave_boards(paths, view.warn)
         raise
-    _leave_boards(paths, view.warn)
-    _leave_report(paths, view.warn)
+    leave_boards(paths, view.warn)
+    if beside is not None and engine.done:
+        from chembench.tracking.mlflow_sync import catch_up
+
+        catch_up(beside, paths.root, seconds=MLFLOW_SECONDS / 3)  # the report links to what is there
+    leave_report(paths, view.warn)
 
 
 def carry_out(settings: Drive, uid: str) -> Outcome:
@@ -220,8 +233,13 @@ def carry_out(settings: Drive, uid: str) -> Outcome:
 
 
 @contextmanager
-def opened(settings: Drive, say: Say) -> Iterator[tuple[Engine, Exchange | None]]:
+def opened(settings: Drive, say: Say, pool: Pool | None = None) -> Iterator[tuple[Engine, Exchange | None]]:
     """The engine of a sweep with its inputs prepared, and its storage; no other process can drive it meanwhile.
+
+    Args:
+        settings: the sweep.
+        say: told one line per step.
+        pool: who prepares; none: processes of this machine.
 
     Raises:
         ConfigError: if the folder holds another space, another driver is at work, or the storage cannot be used.
@@ -239,7 +257,7 @@ def opened(settings: Drive, say: Say) -> Iterator[tuple[Engine, Exchange | None]
             register(places.cache, paths)  # before inputs are prepared, so that nobody collects them meanwhile
             clear_parts(places.cache, paths)
             exchange = stack.enter_context(open_exchange(storage, paths, places.cache)) if storage else None
-            prepared = inputs_of(space, places, paths, settings.recording, say)
+            prepared = inputs_of(space, places, paths, settings.recording, say, pool)
             require_same_inputs(prepared, ledger.state)
             if exchange is not None:
                 running = [(i.uid, i.attempt) for i in ledger.state.items.values() if i.status == "running"]
@@ -257,7 +275,7 @@ def opened(settings: Drive, say: Say) -> Iterator[tuple[Engine, Exchange | None]
 def _removed_if_not_begun(ledger: Ledger, recording: Recording | None) -> Iterator[None]:
     """A sweep that cannot begin leaves no more than it found, so that another may take its name."""
     paths = ledger.paths
-    files = (paths.space, paths.environment, *([paths.recorded(recording.form)] if recording else []))
+    files = (paths.space, paths.environment, paths.ray_log, *([paths.recorded(recording.form)] if recording else []))
     made = [file for file in files if not file.exists()]
     try:
         yield
@@ -265,48 +283,6 @@ def _removed_if_not_begun(ledger: Ledger, recording: Recording | None) -> Iterat
         if not ledger.state.name:
             leave_nothing(paths, made)
         raise
-
-
-def _leave_boards(paths: SweepPaths, warn: Say) -> None:
-    """Write the boards; where one cannot be written it is said, and the sweep ends as it would have."""
-    try:
-        write_boards(paths)
-    except (DiskFullError, OSError) as error:
-        warn(
-            f"warning: boards are written to {paths.leaderboards} and {paths.reports}, not all of them could be "
-            f"({error}); mend that, then {_sync_command(paths)}"
-        )
-
-
-def _leave_report(paths: SweepPaths, warn: Say) -> None:
-    """Write the report of a finished sweep; whatever hinders that is said, and costs the sweep nothing."""
-    from chembench.report.page.write import report_sweep
-
-    state = read_state(paths)
-    if not state.finished:
-        return
-    try:
-        report_sweep(state, paths)
-    except Exception as error:  # noqa: BLE001 - all work is done and recorded; a drawing must not make it look failed
-        told = f"{type(error).__name__}: {error}"
-        again = shlex.join(["chembench", "report", str(as_written(paths.root))])
-        warn(f"warning: the report is written to {paths.report}, it could not be ({told}); mend that, then {again}")
-
-
-def _sync_command(paths: SweepPaths) -> str:
-    return shlex.join(["chembench", "sync", str(as_written(paths.root))])
-
-
-def write_boards(paths: SweepPaths) -> None:
-    """Boards and rows of the sweep as files, in its folder and under ``reports/``, with what made them."""
-    from chembench.report import render
-
-    boards = render.boards_from_state(read_state(paths), read_audit(paths))
-    render.write_boards(boards, paths.leaderboards)
-    render.write_boards(boards, paths.reports)
-    for file in (paths.space, paths.environment):
-        with written_whole(paths.reports / file.name) as part:
-            shutil.copyfile(file, part)
 
 
 def _without_defaults(settings: Drive, state: SweepState) -> Drive:
@@ -360,18 +336,18 @@ def _check_machine(settings: Drive) -> None:
 
 
 @contextmanager
-def _tracked(settings: Drive, view: View) -> Iterator[None]:
+def _tracked(settings: Drive, view: View) -> Iterator[Beside | None]:
     """MLflow is kept up to date by a process beside this one; it never holds the sweep up; a replay asks."""
     if settings.recording is not None and settings.places.tracking_uri is None:
-        yield
+        yield None
         view.end()
-        view.say(f"MLflow: a replay is sent when it is asked for: {_sync_command(settings.paths)}")
+        view.say(f"MLflow: a replay is sent when it is asked for: {sync_command(settings.paths)}")
         return
     from chembench.tracking.mlflow_sync import start_beside
 
     process = start_beside(settings.paths.root, settings.places.tracking_uri)
     try:
-        yield
+        yield process
     except KeyboardInterrupt:  # at once; that process sends what is left by itself when this one is gone
         raise
     except BaseException:

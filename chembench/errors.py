@@ -55,6 +55,10 @@ class UnknownNameError(ConfigError):
         hint = f"Did you mean '{near[0]}'? " if near else ""
         super().__init__(f"unknown {kind} '{name}'. {hint}Known: {', '.join(self.known)}.")
 
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, list[str]]]:
+        """It crosses process borders."""
+        return type(self), (self.kind, self.name, self.known)
+
 
 class DataError(ChembenchError):
     """A corpus, task or split cannot be used as it is."""

@@ -382,5 +382,10 @@ class SweepPaths:
     def log(self) -> Path:
         return self.root / "logs"
 
+    @property
+    def ray_log(self) -> Path:
+        """What Ray prints of workers that died."""
+        return self.log / "ray.log"
+
     def run(self, uid: str, attempt: int) -> RunPaths:
         return RunPaths(self.trials / uid / str(attempt))

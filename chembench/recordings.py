@@ -48,30 +48,34 @@ def require_same_recording(recording: Recording | None, state: SweepState) -> No
 
 
 def inputs_of(
-    space: Space, places: Places, paths: SweepPaths, recording: Recording | None = None, say: Say = lambda line: None
+    space: Space,
+    places: Places,
+    paths: SweepPaths,
+    recording: Recording | None = None,
+    say: Say = lambda line: None,
+    pool: Pool | None = None,
 ) -> Prepared:
     """What the items of a sweep read: prepared data, or the results that a replay gives back.
+
+    Args:
+        space: of the sweep.
+        places: of the sweep.
+        paths: of the sweep.
+        recording: what a replay gives back.
+        say: told one line per step.
+        pool: who reads and labels molecules; none: processes of this machine.
 
     Raises:
         DataError: if a file, a task or a recorded line cannot be used.
     """
     if recording is None:
-        return prepare(space, places.cache, Path(places.data_dir), _pool(places, paths, say), say)
+        return prepare(space, places.cache, Path(places.data_dir), pool or Processes(places.workers), say)
     file = paths.recorded(recording.form).resolve()
     prepared = replayed_inputs(space, recording, file)
     if not file.exists():
         with written_whole(file) as part:
             part.write_bytes(recording.content)
     return prepared
-
-
-def _pool(places: Places, paths: SweepPaths, say: Say) -> Pool:
-    """Who prepares: the cluster where one is joined, else processes of this machine."""
-    if places.runner != "ray" or places.ray_address == "local":
-        return Processes(places.workers)
-    from chembench.sweep.ray_pool import RayTasks
-
-    return RayTasks(places.ray_address, paths.log / "ray.log", say)
 
 
 def needs_none(digest: str) -> bool:

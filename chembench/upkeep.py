@@ -100,7 +100,7 @@ def _rebuild_journal(paths: SweepPaths, state: SweepState) -> str:
 
 
 def _rebuild_boards(paths: SweepPaths, state: SweepState) -> str:
-    from chembench.driver import write_boards
+    from chembench.outputs import write_boards
 
     _restore_settings(paths, state)
     write_boards(paths)

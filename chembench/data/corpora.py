@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
@@ -170,15 +170,15 @@ class _Rows:
     cells: list[str]
 
 
-_Read = Iterable[tuple[_Rows, list[str | None]]]
+_Read = Generator[tuple[_Rows, list[str | None]]]
 """Rows, and their canonical SMILES."""
 
 
 def _reader(spec: CorpusSpec, sources: Sequence[Source], pool: Pool, progress: Progress | None) -> _Read:
     say = progress or (lambda _: None)
     done = told = 0
-    with closing(pool.map(_canonical, _rows(spec, sources))) as read:
-        for rows, found in read:
+    with closing(pool.map(_canonical, _rows(spec, sources))) as done_rows:
+        for rows, found in done_rows:
             yield rows, found
             done += len(found)
             if done - told >= _TELL_ROWS:
@@ -205,7 +205,7 @@ def _canonical(rows: _Rows) -> list[str | None]:
 def _build(spec: CorpusSpec, sources: Sequence[Source], cache: CachePaths, request: str, read: _Read) -> Corpus:
     parent = cache.corpus("any").parent
     unreadable_list = _unreadable_list(cache, request)
-    with working_folder(parent, "building") as work:
+    with closing(read), working_folder(parent, "building") as work:
         rows, unreadable = _fill_buckets(read, work, unreadable_list)
         _check_readable(spec, rows, unreadable, unreadable_list)
         unique, held_out = _merge_buckets(work, spec.validation)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,29 @@ _Rows = tuple[NDArray[np.uint16], NDArray[np.int64], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
+class _Recipe:
+    """What is made of molecules; it crosses a process border."""
+
+    tokenizer: Tokenizer
+    names: tuple[str, ...]
+    """Of the descriptors."""
+    plain: bool
+    """Whether RDKit's own calculator does everything; no value hangs on it."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Part of a shard's name, and of its manifest."""
+        return {"tokenizer": self.tokenizer.digest, "names": self.names, "rdkit": rdkit_version()}
+
+    def __call__(self, smiles: list[str]) -> _Rows:
+        from chembench.chem.descriptors import compute
+
+        stream, offsets = self.tokenizer.encode_many(smiles)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, which is masked as RDKit's own infinities are
+            return stream, offsets, compute(smiles, self.names, plain=self.plain).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
 class _Job:
     """One shard of a corpus."""
 
@@ -118,12 +141,10 @@ def build_shards(  # noqa: PLR0913 - the corpus, what is made of it, where, and 
     names = descriptor_names(labels.descriptors)
     counted = min(labels.statistics_molecules, corpus.train)
 
-    made_with = {"names": list(names), "tokenizer": tokenizer.digest, "rdkit": rdkit_version()}
-    train = list(_jobs(corpus, "train", max(molecules, counted), made_with, cache))
-    validation = list(_jobs(corpus, "validation", corpus.validation, made_with, cache))
-    missing = [job for job in (*train, *validation) if not job.folder.is_dir()]
-    work = partial(_read, tokenizer=tokenizer, names=names, plain=plain_is_asked())
-    _build(corpus, missing, pool, work, made_with, progress)
+    recipe = _Recipe(tokenizer, names, plain_is_asked())
+    train = list(_jobs(corpus, "train", max(molecules, counted), recipe, cache))
+    validation = list(_jobs(corpus, "validation", corpus.validation, recipe, cache))
+    _build(corpus, [job for job in (*train, *validation) if not job.folder.is_dir()], pool, recipe, progress)
     statistics = label_statistics(_first_labels(train, counted), names, rdkit_version(), labels.clip)
     save_statistics(statistics, cache.labels(statistics.digest))
     answer = {
@@ -155,44 +176,29 @@ def _known(answer: dict[str, Any], cache: CachePaths) -> ShardSet | None:
     return ShardSet(train, validation, statistics, answer["labels"], len(names), names)
 
 
-def _jobs(corpus: Corpus, part: Part, rows: int, made_with: Mapping[str, Any], cache: CachePaths) -> Iterator[_Job]:
+def _jobs(corpus: Corpus, part: Part, rows: int, recipe: _Recipe, cache: CachePaths) -> Iterator[_Job]:
     available = corpus.train if part == "train" else corpus.validation
-    start = 0
+    facts, start = recipe.facts, 0
     while start < min(rows, available):
         size = next((size for below, size in _SIZES if start < below), _LARGEST)
         stop = min(start + size, available)
-        parts = (made_with["tokenizer"], made_with["names"], made_with["rdkit"])
-        yield _Job(cache.shard(digest_of([_LAYOUT, corpus.digest, part, start, stop, *parts])), part, start, stop)
+        what = [_LAYOUT, corpus.digest, part, start, stop, *facts.values()]
+        yield _Job(cache.shard(digest_of(what)), part, start, stop)
         start = stop
 
 
-def _build(
-    corpus: Corpus,
-    missing: Sequence[_Job],
-    pool: Pool,
-    work: Callable[[list[str]], _Rows],
-    made_with: Mapping[str, Any],
-    progress: Progress | None,
-) -> None:
+def _build(corpus: Corpus, missing: Sequence[_Job], pool: Pool, recipe: _Recipe, progress: Progress | None) -> None:
     """Write one shard after the other, whose pieces come from ``pool`` in that order."""
     pieces = (corpus.smiles(job.part, *piece) for job in missing for piece in job.pieces)
-    with closing(pool.map(work, pieces)) as done:
+    with closing(pool.map(recipe, pieces)) as done:
         for number, job in enumerate(missing, start=1):
             rows = _joined([next(done)[1] for _ in job.pieces])
             where = {"corpus": corpus.digest, "part": job.part, "start": job.start, "stop": job.stop}
             with built_whole(job.folder) as folder:
-                write_shard(folder, *rows, {**where, **made_with})
+                write_shard(folder, *rows, where | recipe.facts)
             if progress is not None:
                 count = f"{job.stop - job.start:,} molecules in this one"
                 progress(f"labels: {number:,} of {len(missing):,} shards, {count}")
-
-
-def _read(smiles: list[str], tokenizer: Tokenizer, names: tuple[str, ...], plain: bool) -> _Rows:
-    from chembench.chem.descriptors import compute
-
-    stream, offsets = tokenizer.encode_many(smiles)
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, which is masked as RDKit's own infinities are
-        return stream, offsets, compute(smiles, names, plain=plain).astype(np.float32)
 
 
 def _joined(pieces: Sequence[_Rows]) -> _Rows:

@@ -50,8 +50,9 @@ def leave_nothing(paths: SweepPaths, made: Iterable[Path]) -> None:
     """
     for file in (*made, paths.ledger, paths.lock):
         file.unlink(missing_ok=True)
-    with suppress(OSError):  # not empty
-        paths.root.rmdir()
+    for folder in (paths.log, paths.root):
+        with suppress(OSError):  # not empty, or not there
+            folder.rmdir()
 
 
 def _sign(lock: IO[str]) -> None:

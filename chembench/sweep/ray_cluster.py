@@ -20,6 +20,8 @@ from chembench.sweep.running import no_ray, no_token, not_started
 if TYPE_CHECKING:
     import psutil
 
+TRIES = 4
+"""How often a task may be lost with its worker or node: one that every worker dies of is told, not tried for ever."""
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own would drop running items
@@ -29,6 +31,7 @@ SETTINGS = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_task_oom_retries": str(TRIES - 1),  # Ray's own tries have no end
 }
 """Read by Ray and Tune when they are imported."""
 

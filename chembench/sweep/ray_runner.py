@@ -76,7 +76,7 @@ def _run_tune(searcher: Any) -> None:
         except RuntimeError as error:  # what Tune makes of it when Ray kills its workers
             if LOW_ON_MEMORY not in str(error):
                 raise
-            raise ran_low(str(error)) from error
+            raise ran_low("an item", str(error)) from error
 
 
 def _bundle(config: Mapping[str, Any]) -> Any:

@@ -222,13 +222,13 @@ def no_token(reason: str) -> ConfigError:
     )
 
 
-def ran_low(reason: str) -> RunError:
-    """The error for a Ray that killed workers because the machine had no memory left for them."""
+def ran_low(what: str, reason: str) -> RunError:
+    """The error for a Ray that killed workers because the machine had no memory left for ``what``."""
     used = re.search(r"[\d.]+GB used / [\d.]+GB limit", reason)
     told = f" ({used[0]})" if used else ""
     return RunError(
-        f"items need memory, the machine ran low on it{told} and Ray ended them; what is finished is kept: give the "
-        "same command again when the machine has more to spare, or with a lower --max-concurrent",
+        f"{what} needs memory, the machine ran low on it{told} and Ray ended workers; what is finished is kept: give "
+        "the same command again when the machine has more to spare, or with a lower --max-concurrent",
         "worker-lost",
     )
 

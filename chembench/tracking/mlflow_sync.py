@@ -31,6 +31,8 @@ from chembench.tracking.uploader import SyncReport, Uploader
 from chembench.tracking.wanted import Wanted
 
 POLL_SECONDS = 2.0
+NOW = "now"
+"""Written to the process beside a driver: send what there is and tell; a number of seconds: send the rest and end."""
 LONGEST_PAUSE_SECONDS = 60.0
 
 
@@ -102,27 +104,35 @@ def close(sweep_root: Path, tracking_uri: str, limit_seconds: float) -> SyncRepo
 
 
 def follow(
-    sweep_root: Path, tracking_uri: str | None, stop: Callable[[], bool], *, beyond_the_end: bool = False
+    sweep_root: Path,
+    tracking_uri: str | None,
+    stop: Callable[[], bool],
+    *,
+    beyond_the_end: bool = False,
+    hurry: Callable[[], bool] = lambda: False,
 ) -> SyncReport:
     """Keep MLflow up to date while a driver is at work; failures are tried again after growing pauses.
 
     Ends when ``stop`` says so, or, unless it goes on ``beyond_the_end``, when the ledger says finished and everything
-    is sent.
+    is sent. When ``hurry`` says so the next pass comes at once, and what it came to is told.
     """
     paths = SweepPaths(sweep_root.resolve())
     uri = tracking_uri or default_tracking_uri(paths.root)
     uploader = Uploader(paths, uri)
     pause = POLL_SECONDS
+    is_awaited = False
     while True:
         before = time.process_time()
         state = read_state(paths)
         report = _passed(uploader, state, final=False, stop=stop)
+        if is_awaited:
+            _tell(report)
         if stop() or (state.finished and not report.unsent and not beyond_the_end):
             return report
         # A long ledger is read less often: following costs a twentieth of one core at most.
         wanted = 2 * pause if report.unsent else 20 * (time.process_time() - before)
         pause = min(LONGEST_PAUSE_SECONDS, max(POLL_SECONDS, wanted))
-        _wait(pause, stop)
+        is_awaited = _waited(pause, stop, hurry)
 
 
 def _passed(uploader: Uploader, state: SweepState, *, final: bool, stop: Callable[[], bool]) -> SyncReport:
@@ -136,6 +146,27 @@ def start_beside(sweep_root: Path, tracking_uri: str | None) -> Beside:
     command = [*_command(sweep_root, uri), "--follow", "--parent", str(os.getpid())]
     with _log(sweep_root).open("ab") as log:
         return Beside(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log), uri)
+
+
+def catch_up(beside: Beside, sweep_root: Path, *, seconds: float) -> None:
+    """Wait until the process of `start_beside` has sent what there is, so that a report can link to it.
+
+    Not longer than ``seconds``; whatever hinders it is told when the sweep ends.
+    """
+    assert beside.process.stdin is not None, "start_beside opens it"
+    log, until = _log(sweep_root), time.monotonic() + seconds
+    told = log.stat().st_size
+    try:
+        beside.process.stdin.write(f"{NOW}\n".encode())
+        beside.process.stdin.flush()
+    except OSError:
+        return  # it has ended
+    while time.monotonic() < until and beside.process.poll() is None:
+        with log.open("rb") as lines:
+            lines.seek(told)
+            if any(line.startswith(b"{") for line in lines.read().splitlines(keepends=True) if line.endswith(b"\n")):
+                return
+        time.sleep(0.05)
 
 
 def finish(beside: Beside, sweep_root: Path, *, seconds: float) -> SyncReport:
@@ -238,10 +269,14 @@ def _with_way_out(report: SyncReport, paths: SweepPaths, tracking_uri: str) -> S
     return replace(report, message=f"{report.message}; {told}")
 
 
-def _wait(seconds: float, stop: Callable[[], bool]) -> None:
+def _waited(seconds: float, stop: Callable[[], bool], hurry: Callable[[], bool]) -> bool:
+    """Wait that long, or less; whether ``hurry`` has ended it."""
     until = time.monotonic() + seconds
     while time.monotonic() < until and not stop():
-        time.sleep(0.2)
+        if hurry():
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -256,7 +291,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _follow_until_told(given: argparse.Namespace) -> SyncReport:
     told: list[int] = []
-    asked: list[float] = []
+    asked: list[str] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     if given.parent is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
@@ -264,18 +299,26 @@ def _follow_until_told(given: argparse.Namespace) -> SyncReport:
     def is_orphan() -> bool:
         return given.parent is not None and os.getppid() != given.parent
 
-    def is_asked() -> bool:
-        """Whether the driver has written for how long the rest may be sent; of one that is gone nothing comes."""
-        if given.parent is not None and not asked and select.select([sys.stdin], [], [], 0)[0]:
-            asked.extend(map(float, os.read(sys.stdin.fileno(), 64).split()))
-        return bool(asked)
+    def listen() -> None:
+        """Take in what the driver has written; of one that is gone nothing comes."""
+        if given.parent is not None and select.select([sys.stdin], [], [], 0)[0]:
+            asked.extend(os.read(sys.stdin.fileno(), 64).decode().split())
+
+    def to_close() -> list[float]:
+        listen()
+        return [float(word) for word in asked if word != NOW]
+
+    def hurry() -> bool:
+        if is_wanted := NOW in asked:
+            asked.remove(NOW)
+        return is_wanted
 
     def stop() -> bool:
-        return bool(told) or is_asked() or is_orphan()
+        return bool(told) or bool(to_close()) or is_orphan()
 
-    report = follow(given.sweep, given.tracking_uri, stop, beyond_the_end=given.parent is not None)
-    if asked and not told:
-        closed = close(given.sweep, given.tracking_uri or default_tracking_uri(given.sweep), asked[0])
+    report = follow(given.sweep, given.tracking_uri, stop, beyond_the_end=given.parent is not None, hurry=hurry)
+    if (seconds := to_close()) and not told:
+        closed = close(given.sweep, given.tracking_uri or default_tracking_uri(given.sweep), seconds[0])
         return replace(closed, closed=True)
     if told or not is_orphan():
         return report
@@ -298,8 +341,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ChembenchError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    sys.stdout.write(json.dumps(asdict(report)) + "\n")
+    _tell(report)
     return 1 if report.unsent else 0
+
+
+def _tell(report: SyncReport) -> None:
+    sys.stdout.write(json.dumps(asdict(report)) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

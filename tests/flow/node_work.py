@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from chembench.errors import DataError
+from chembench.errors import DataError, UnknownNameError
 
 
 def where(number: int) -> int:
@@ -24,6 +24,15 @@ def doubled(number: int, folder: Path) -> int:
 
 def refused(number: int) -> int:
     raise DataError(f"{number} cannot be read; drop it")
+
+
+def unknown(number: int) -> int:
+    raise UnknownNameError("descriptor", "MolWeight", ["MolWt"])
+
+
+def slow(number: int) -> int:
+    time.sleep(1)
+    return number
 
 
 def broken(number: int) -> int:

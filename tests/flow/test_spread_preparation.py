@@ -7,15 +7,16 @@ from functools import partial
 
 import pytest
 from node_items import wait_until
-from node_work import broken, died, doubled, refused, where
+from node_work import broken, died, doubled, refused, slow, unknown, where
 
+from chembench.chem.descriptors import rdkit_version
 from chembench.chem.encoders import SmilesTokenizer
 from chembench.chem.pool import HERE
 from chembench.data import corpora, shards
 from chembench.data.corpora import prepare_corpus
 from chembench.data.shards import build_shards
 from chembench.data.specs import CorpusSpec, LabelSpec
-from chembench.errors import ConfigError, DataError, RunError
+from chembench.errors import ConfigError, DataError, DiskFullError, RunError, UnknownNameError
 from chembench.paths import CachePaths
 from chembench.sweep import ray_pool
 from chembench.sweep.ray_pool import RayTasks
@@ -97,16 +98,44 @@ def test_a_preparation_without_nodes_ends_with_the_way_out(nodes, pool, tmp_path
     assert told.value.cause == "worker-lost" and len(said) == 1
 
 
-def test_a_cluster_without_a_cpu_is_refused(nodes):
-    for node in nodes.alive:
-        nodes.kill(node)
-    with pytest.raises(ConfigError, match="no node can hold an item of 1 CPU and 0 GPU"):
-        list(RayTasks(nodes.address).map(where, range(3)))
+def test_no_more_is_out_than_is_allowed(nodes, pool):
+    taken = []
+    allowed = RayTasks(nodes.address, most=1)
+    with contextlib.closing(allowed.map(where, (taken.append(n) or n for n in range(1000)))) as found:
+        assert next(found)[0] == 0
+        assert len(taken) == 2, "one is looked ahead for"
+
+
+def test_other_work_on_the_cluster_is_told_and_waited_for(nodes, pool, monkeypatch):
+    import ray
+
+    monkeypatch.setattr(ray_pool, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(ray_pool, "LOOK_SECONDS", 0.1)
+    said = []
+    found = list(RayTasks(nodes.address, say=said.append).map(slow, range(3)))
+    assert [number for number, _ in found] == [0, 1, 2] and not ray.is_initialized()
+    assert said == ["nothing has come back from the cluster for a while: its CPUs have other work; waiting"]
+
+
+def test_an_error_on_this_side_leaves_no_ray_behind(pool, tmp_path, monkeypatch):
+    import ray
+
+    def no_space(smiles):
+        raise DiskFullError("no space")
+
+    (tmp_path / "a.smi").write_text("\n".join("C" * n for n in range(1, 500)))
+    monkeypatch.setattr(corpora, "_CHUNK", 50)
+    monkeypatch.setattr(corpora, "_order", no_space)
+    with pytest.raises(DiskFullError) as kept:
+        prepare_corpus(CorpusSpec(files=("a.smi",), validation=20), CachePaths(tmp_path), tmp_path, pool)
+    assert kept and not ray.is_initialized()
 
 
 def test_what_is_wrong_with_a_molecule_is_told_as_it_is_here(pool):
     with pytest.raises(DataError, match=r"^0 cannot be read; drop it$"):
         list(pool.map(refused, range(9)))
+    with pytest.raises(UnknownNameError, match="Did you mean 'MolWt'"):
+        list(pool.map(unknown, range(9)))
 
 
 @pytest.mark.parametrize(
@@ -123,6 +152,18 @@ def test_a_node_that_cannot_is_told_in_one_sentence(pool, work, told):
 
 
 def test_nodes_with_another_rdkit_are_refused(pool, monkeypatch):
-    monkeypatch.setattr(ray_pool, "rdkit_version", lambda: "1999.09.1")
-    with pytest.raises(ConfigError, match=r"the RDKit of this machine, 1999\.09\.1, \S+ has 20.*install the same"):
+    monkeypatch.setattr(ray_pool, "versions_here", lambda: (("RDKit", "1999.09.1"), ("chembench's chemistry", "old")))
+    with pytest.raises(
+        ConfigError, match=r"has RDKit 20\S+, this machine 1999\.09\.1; install the same there, or begin"
+    ):
+        list(pool.map(where, range(9)))
+
+
+def test_nodes_with_other_code_are_refused(pool, monkeypatch):
+    monkeypatch.setattr(
+        ray_pool, "versions_here", lambda: (("RDKit", rdkit_version()), ("chembench's chemistry", "old"))
+    )
+    with pytest.raises(
+        ConfigError, match=r"has chembench's chemistry \w{12}, this machine old; install the same there"
+    ):
         list(pool.map(where, range(9)))

@@ -11,7 +11,7 @@ import pytest
 import tomli_w
 from sweep_fakes import engine_on, failed, grid_space, opened, paths_in
 
-from chembench import driver
+from chembench import driver, outputs
 from chembench.driver import Drive, carry_out, drive, going_on
 from chembench.errors import ConfigError, DiskFullError
 from chembench.header import Places, space_of, write_header
@@ -73,7 +73,7 @@ def test_another_sweep_is_refused_although_this_one_is_finished(begun, settings,
 
 
 def test_a_finished_sweep_that_was_renamed_is_noted_where_it_lies_when_it_is_resumed(begun, tmp_path, monkeypatch):
-    monkeypatch.setattr(driver, "write_boards", lambda paths: None)
+    monkeypatch.setattr(outputs, "write_boards", lambda paths: None)
     cache = CachePaths(tmp_path / "cache")
     with Ledger(begun) as ledger:
         places = PLACES.model_copy(update={"cache_dir": str(cache.root)})
@@ -97,7 +97,7 @@ def test_a_merged_sweep_that_is_done_is_sent_to_mlflow_when_it_is_resumed(
         calls.append((root, uri))
         return SyncReport(1, 2, "2 runs are not sent")
 
-    monkeypatch.setattr(driver, "write_boards", lambda paths: None)
+    monkeypatch.setattr(outputs, "write_boards", lambda paths: None)
     monkeypatch.setattr(driver, "register", lambda cache, paths: None)
     monkeypatch.setattr(mlflow_sync, "send_rest", send)
     with Ledger(begun) as ledger:

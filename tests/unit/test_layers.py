@@ -27,7 +27,7 @@ LINES = (
     ("report",),
     ("paper",),
     ("holdings", "register", "retention", "keeper"),
-    ("header", "recordings", "progress", "driver"),
+    ("header", "recordings", "progress", "outputs", "driver"),
     ("rerun", "damage", "upkeep", "confirming"),
     ("predictor", "handles", "opening"),
     ("api", "replay"),

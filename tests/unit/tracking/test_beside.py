@@ -6,7 +6,7 @@ import time
 
 from tracked_sweep import RUNNING, curve
 
-from chembench.tracking.mlflow_sync import finish, start_beside
+from chembench.tracking.mlflow_sync import catch_up, finish, start_beside
 
 
 def seen_within(seconds, condition):
@@ -41,6 +41,32 @@ def test_it_sends_while_the_driver_works_and_the_rest_at_the_end(sweep, database
     assert status_of(runs, RUNNING) == "FINISHED"
     assert {run.info.status for run in runs()["tiny/pretrain"].values()} == {"FINISHED"}
     assert (sweep.paths.log / "mlflow.log").is_file()
+
+
+def test_it_catches_up_when_asked_and_goes_on(sweep, database, runs):
+    beside = start_beside(sweep.paths.root, None)
+    try:
+        sweep.end(RUNNING, metrics={"objective": 0.4})
+        catch_up(beside, sweep.paths.root, seconds=60)
+        assert status_of(runs, RUNNING) == "FINISHED"
+        before = time.monotonic()
+        catch_up(beside, sweep.paths.root, seconds=60)
+        assert time.monotonic() - before < 30 and beside.process.poll() is None
+        sweep.finish()
+        assert finish(beside, sweep.paths.root, seconds=60).unsent == 0
+    finally:
+        beside.process.kill()
+        beside.process.wait()
+
+
+def test_nobody_waits_for_a_server_that_is_down_or_a_process_that_is_gone(sweep):
+    beside = start_beside(sweep.paths.root, "http://127.0.0.1:9")
+    for _ in range(2):
+        before = time.monotonic()
+        catch_up(beside, sweep.paths.root, seconds=100)
+        assert time.monotonic() - before < 90
+        beside.process.kill()
+        beside.process.wait()
 
 
 def test_a_server_that_is_down_delays_the_end_by_no_more_than_allowed(sweep):
