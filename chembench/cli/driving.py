@@ -121,7 +121,8 @@ def ended(done: Sweep, quiet: bool) -> int:
         print_boards(done, "table")
     print_failures(done)
     click.echo(f"boards: {done.root / 'leaderboards'}")
-    click.echo(f"MLflow: {shlex.join(['chembench', 'ui', str(done.root)])}")
+    if "recorded" not in done.begun().header or done.paths.sent.is_file():  # a replay is sent when that is asked for
+        click.echo(f"MLflow: {shlex.join(['chembench', 'ui', str(done.root)])}")
     return done.exit_code
 
 

@@ -8,7 +8,7 @@ is shown beside it. Scores are standardised within each task, higher is better.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from chembench.errors import DataError
@@ -19,9 +19,11 @@ from chembench.statistics.transfer import correlations
 
 Verdict = Literal["supported", "not distinguishable", "contradicted", "cannot be tested with these rows"]
 Unit = Literal["configuration", "run"]
+UNITS: tuple[Unit, ...] = ("configuration", "run")
 ALPHA = 0.05
 WEAK = 0.3
-"""A rank correlation that is called none, if its whole interval lies below."""
+"""A rank correlation is called none if its whole interval lies between this and its negative."""
+NO_TEST = "none"
 NO_LOSS = (
     "the rows hold no pre-training loss: the validation_loss of a row is that of fine-tuning; "
     "add a column pretrain_loss, one value for each configuration"
@@ -53,10 +55,9 @@ def judge(table: Table) -> tuple[Judged, ...]:
     """Every claim of the paper, in its order.
 
     Args:
-        table: recorded scores; each configuration on each task.
+        table: recorded scores.
 
-    Raises:
-        DataError: if a configuration lacks a task, or all score the same.
+    A claim that the rows cannot be asked about says so and why; the others are judged all the same.
     """
     rows = [row for row in table.rows.values() if not row.cell.is_control]
     return (
@@ -101,15 +102,17 @@ def _levels(row: Row) -> dict[str, str]:
     return {"architecture": cell.architecture, "size": cell.size, "molecules": str(cell.molecules)}
 
 
-def _verdict(p: float | None, holds: bool) -> Verdict:
+def _verdict(p: float, holds: bool) -> Verdict:
     """Of an effect: shown and as claimed, shown and against it, or not shown."""
-    if p is None or p >= ALPHA:
+    if p >= ALPHA:
         return "not distinguishable"
     return "supported" if holds else "contradicted"
 
 
 def _judged(claim: str, figures: Sequence[Figure]) -> Judged:
-    first = figures[0]
+    first, reasons = figures[0], {figure.figure for figure in figures}
+    if len(reasons) == 1 and all(figure.test == NO_TEST for figure in figures):
+        return _untestable(claim, first.figure)
     return Judged(claim=claim, verdict=first.verdict, reason=first.figure, figures=tuple(figures))
 
 
@@ -171,13 +174,13 @@ def _loss_and_score(rows: Sequence[Row]) -> Judged:
     except DataError as error:
         return _untestable(claim, str(error))
     verdict: Verdict = "not distinguishable"
-    if found.spearman_low > 0:
-        verdict = "contradicted"
-    elif found.spearman_high < WEAK:
+    if found.spearman_low > -WEAK and found.spearman_high < WEAK:
         verdict = "supported"
+    elif found.spearman_low > 0 or found.spearman_high < 0:
+        verdict = "contradicted"
     figure = Figure(
         unit="configuration",
-        test=f"Spearman's correlation of loss and score, bootstrap over configurations; none if below {WEAK:g}",
+        test=f"Spearman's correlation of loss and score, bootstrap over configurations; none if within +-{WEAK:g}",
         figure=(
             f"{found.spearman:+.2f} [{found.spearman_low:+.2f}, {found.spearman_high:+.2f}] over {found.task}, "
             f"{found.configurations} configurations"
@@ -201,21 +204,34 @@ def _size_of_llama(rows: Sequence[Row]) -> Judged:
 
 
 def _both_units(claim: str, rows: Sequence[Row], factor: str, level: str) -> Judged:
-    runs, figures = runs_of(rows), []
-    units: tuple[Unit, ...] = ("configuration", "run")
-    for unit in units:
-        try:
-            figures.append(_of_factor(effects(runs, unit), factor, level, unit))
-        except DataError as error:
-            return _untestable(claim, str(error))
-    return _judged(claim, figures)
+    runs = runs_of(rows)
+
+    def figure(unit: Unit) -> Figure:
+        return _of_factor(effects(runs, unit), factor, level, unit)
+
+    return _judged(claim, [_or_why_not(unit, figure) for unit in UNITS])
+
+
+def _or_why_not(unit: Unit, figure: Callable[[Unit], Figure]) -> Figure:
+    """The figure of one unit; where the rows have none, the reason."""
+    try:
+        return figure(unit)
+    except DataError as error:
+        return _no_figure(unit, str(error))
+
+
+def _no_figure(unit: Unit, reason: str) -> Figure:
+    return Figure(unit=unit, test=NO_TEST, figure=reason, verdict="cannot be tested with these rows")
 
 
 def _of_factor(found: Effects, factor: str, level: str, unit: Unit) -> Figure:
     effect: Effect | None = next((e for e in found.effects if e.term == factor), None)
     if effect is None or level not in found.means[factor]:
-        text = f"{factor} '{level}' is not compared in these rows; add configurations that differ in it"
-        return Figure(unit=unit, test="none", figure=text, verdict="cannot be tested with these rows")
+        return _no_figure(
+            unit, f"{factor} '{level}' is not compared in these rows; add configurations that differ in it"
+        )
+    if effect.p is None:
+        return _no_figure(unit, f"nothing is left to hold {factor} against: the factors explain these rows wholly")
     means = found.means[factor]
     told = ", ".join(f"{name} {value:+.2f}" for name, value in sorted(means.items(), key=lambda item: -item[1]))
     return Figure(
@@ -252,22 +268,19 @@ def _among_the_best(
     name = next((r.cell.name for r in rows if (r.cell.architecture, r.cell.size, r.cell.molecules) == cell), None)
     if name is None:
         return _untestable(claim, f"no row is of {cell[0]}-{cell[1]}-{cell[2]}; add them")
-    figures = []
-    units: tuple[Unit, ...] = ("configuration", "run")
-    for unit in units:
+
+    def figure(unit: Unit) -> Figure:
         parts = [_stands_out([row for row in rows if row.kind == kind], name, kind, unit, claimed) for kind in kinds]
         verdicts = [part.verdict for part in parts]
-        verdict = next((v for v in _WORST_FIRST if v in verdicts), verdicts[0])
-        figures.append(
-            Figure(
-                unit=unit,
-                test=parts[0].test,
-                figure="; ".join(part.figure for part in parts),
-                p=max((part.p for part in parts if part.p is not None), default=None),
-                verdict=verdict,
-            )
+        return Figure(
+            unit=unit,
+            test=parts[0].test,
+            figure="; ".join(part.figure for part in parts),
+            p=max((part.p for part in parts if part.p is not None), default=None),
+            verdict=next(v for v in _WORST_FIRST if v in verdicts),
         )
-    return _judged(claim, figures)
+
+    return _judged(claim, [_or_why_not(unit, figure) for unit in UNITS])
 
 
 _WORST_FIRST: tuple[Verdict, ...] = (
@@ -289,6 +302,9 @@ def _stands_out(rows: Sequence[Row], name: str, kind: str, unit: Unit, claimed: 
     means = {other: mean(values) for other, values in by.items()}
     rank = 1 + sum(value > mean(own) for value in means.values())
     difference = mean(own) - mean(others)
+    if unit == "run" and len(own) < 2:
+        text = f"{kind}: one run says nothing of how runs vary; add repeats"
+        return Figure(unit=unit, test=test, figure=text, verdict="cannot be tested with these rows")
     p = _predictive(own[0], others) if unit == "configuration" else _welch(own, others)
     text = f"{kind}: rank {rank} of {len(means) + 1}, {difference:+.2f} SD above the others' mean, p = {p:.3g}"
     verdict = _verdict(p, difference > 0)
@@ -321,7 +337,5 @@ def _predictive(own: float, others: Sequence[float]) -> float:
 def _welch(own: Sequence[float], others: Sequence[float]) -> float:
     from scipy.stats import ttest_ind
 
-    if len(own) < 2:
-        return 1.0
     p = float(ttest_ind(own, others, equal_var=False).pvalue)
     return p if math.isfinite(p) else 1.0

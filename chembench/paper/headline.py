@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from chembench.errors import DataError
 from chembench.paper.published import configurations, groups, summaries
 from chembench.recorded.table import Row, Table
 from chembench.statistics.aggregate import aggregate
@@ -47,23 +48,28 @@ class Headline(Value):
     tasks: tuple[TaskHeadline, ...]
     recomputed: tuple[Recomputed, ...]
     first_by: dict[str, tuple[str, ...]]
-    """Way of bringing all tasks to one order -> who stands first."""
+    """Way of bringing all tasks to one order -> who stands first; empty if they cannot be."""
+    no_order: str = ""
+    """Why they cannot be."""
 
 
 def headline(table: Table) -> Headline:
-    """The headline figures of recorded scores.
-
-    Raises:
-        DataError: if a configuration lacks a task.
-    """
+    """The headline figures of recorded scores."""
     rows = list(table.rows.values())
     better = {row.task: _better(row) for row in rows}
     means = {task: _means(rows, task, by_cell) for task in better}
-    whole = aggregate(means, better, "tes")
+    firsts, tes, no_order = {}, {}, ""
+    try:
+        whole = aggregate(means, better, "tes")
+    except DataError as error:
+        no_order = str(error)
+    else:
+        firsts, tes = dict(sorted(whole.firsts.items())), {line.method: line.tes for line in whole.standings}
     return Headline(
         tasks=tuple(_task(rows, task) for task in better),
-        recomputed=tuple(_recomputed(rows, means, {line.method: line.tes for line in whole.standings})),
-        first_by={name: firsts for name, firsts in sorted(whole.firsts.items())},
+        recomputed=tuple(_recomputed(rows, means, tes)),
+        first_by=firsts,
+        no_order=no_order,
     )
 
 

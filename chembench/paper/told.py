@@ -6,7 +6,7 @@ import json
 from collections import Counter
 
 from chembench.paper.beside import Beside
-from chembench.paper.claims import Judged, judge
+from chembench.paper.claims import NO_TEST, Judged, judge
 from chembench.paper.headline import Headline, headline
 from chembench.recorded.source import Recording
 from chembench.recorded.table import Table, read_table
@@ -40,7 +40,7 @@ def tell(recording: Recording, sweep: str | None = None, ours: tuple[Beside, ...
         ours: its cells beside the published ones.
 
     Raises:
-        DataError: if the table is malformed, or a configuration lacks a task.
+        DataError: if the table is malformed.
     """
     table: Table = read_table(recording)
     rows = f"{recording.name} (SHA-256 {recording.sha256})"
@@ -63,7 +63,8 @@ def as_markdown(told: Told) -> str:
         if not judged.figures:
             lines += [f"   - {judged.reason}"]
         for figure in judged.figures:
-            lines += [f"   - unit {figure.unit}: {figure.verdict}; {figure.figure} ({figure.test})"]
+            test = "" if figure.test == NO_TEST else f" ({figure.test})"
+            lines += [f"   - unit {figure.unit}: {figure.verdict}; {figure.figure}{test}"]
     lines += ["", "## Ranking the configurations", "", *_ranking(told.headline)]
     lines += ["", "## Published figures recomputed", "", "| table | figures | largest difference |", "|---|---|---|"]
     for line in told.headline.recomputed:
@@ -83,6 +84,8 @@ def _ranking(found: Headline) -> list[str]:
             f"| {line.task} | {line.best} {line.best_mean:.4f} | {chance} | {len(line.tie_group)} of "
             f"{line.configurations} | {line.separated_pairs} of {line.pairs} | {p} |"
         )
+    if found.no_order:
+        return [*lines, "", f"The tasks cannot be brought to one order: {found.no_order}."]
     firsts = "; ".join(f"{name}: {', '.join(methods)}" for name, methods in found.first_by.items())
     return [*lines, "", f"First over all tasks, by the way of bringing them to one order: {firsts}."]
 

@@ -29,6 +29,8 @@ NEEDED: tuple[tuple[str, ...], ...] = (
 """Columns of a table; of two in one place exactly one is given."""
 MOST_DIGITS = 12
 """Of a count or an index."""
+LARGEST = 1e100
+"""Of a score or a loss; squares must stay finite."""
 OPTIONAL = ("pretrain_seed", "split", "pretrain_loss")
 METRICS: dict[str, TaskKind] = {"rmse": "regression", "rmse_normalised": "regression", "roc_auc": "classification"}
 """Metrics of a recorded test score, and the kind of task each is for."""
@@ -241,8 +243,10 @@ def _number(given: Mapping[str, str], name: str) -> float:
         value = float(given[name])
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise DataError(f"{name} must be a finite number, got '{given[name]}'; leave out what was not measured")
+    if not abs(value) < LARGEST:
+        raise DataError(
+            f"{name} must be a number below {LARGEST:g}, got '{given[name]}'; leave out what was not measured"
+        )
     return value
 
 

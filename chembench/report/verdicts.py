@@ -164,7 +164,10 @@ def _what_parts_the_first(comparison: Comparison) -> str:
         return f"rows 1 and 2, {first} and {second}, are equivalent in practice"
     more = comparison.needed.get(second)
     if more is None:
-        return f"no number of further replicates was found that would separate rows 1 and 2, {first} and {second}"
+        return (
+            f"no number of further replicates, of the kinds that were varied, was found that would separate rows 1 "
+            f"and 2, {first} and {second}"
+        )
     axis = comparison.needed_axis[second]
     return f"to separate rows 1 and 2, {first} and {second}, buy {counted(more, f'more {axis}')} of each (80 % power)"
 

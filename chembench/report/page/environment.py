@@ -42,6 +42,23 @@ def _inputs(header: Mapping[str, Any]) -> list[Block]:
     return [Heading(text="Inputs by digest"), table(("input", "digest"), lines)]
 
 
+def _of_space(name: str) -> list[Block]:
+    return [
+        paragraph("Every setting, defaults included, stands in the sweep's space.toml, which follows. With that file:"),
+        Code(text=shlex.join(["chembench", "sweep", "--space", "space.toml", "--name", name])),
+        table(("file",), [(Cell(text="space.toml", link=Link(kind="folder", to="space.toml")),)]),
+    ]
+
+
+def _of_recording(recorded: Mapping[str, Any]) -> list[Block]:
+    return [
+        paragraph(
+            f"Its scores are those of {recorded['name']} (SHA-256 {recorded['sha256']}); with another file it is "
+            "another replay. The space that they were planned in, which trains nothing but gives them back:"
+        )
+    ]
+
+
 def again(source: Source) -> Section:
     """The command, and the space as it was resolved."""
     name = source.state.name
@@ -53,15 +70,14 @@ def again(source: Source) -> Section:
             paragraph("The sweep was begun with:"),
             Code(text=shlex.join([first, *map(str, command[1:])])),
         ]
+    recorded = source.state.header.get("recorded")
     try:
         space = source.paths.space.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         blocks.append(absent("The sweep's folder holds no space.toml: its runs were recorded elsewhere."))
     else:
         blocks += [
-            paragraph("Every setting, defaults included, stands in space.toml beside this report. With that file:"),
-            Code(text=shlex.join(["chembench", "sweep", "--space", "space.toml", "--name", name])),
-            table(("file",), [(Cell(text="space.toml", link=Link(kind="folder", to="space.toml")),)]),
+            *(_of_recording(recorded) if recorded else _of_space(name)),
             Code(text=space),
         ]
     blocks += [paragraph("This report is made again by:"), Code(text=shlex.join(["chembench", "report", name]))]

@@ -42,7 +42,10 @@ def runs(source: Source) -> Section:
         lines.append(_heading(task, method, group))
         for row in group:
             lines.append(_line(source, row, sent))
-    said = "Every number above links to its line here, and from there to the folder that the run left"
+    said = (
+        "Scores, costs and names of methods above link to their lines here, and from there to the folder that each run "
+        "left; what is worked out from many runs stands beside the methods that it is of"
+    )
     blocks: list[Block] = [
         paragraph(
             f"{said}. Test and validation are the primary metric of the task, of a pre-training its validation loss; "

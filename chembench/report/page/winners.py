@@ -59,7 +59,12 @@ def _why_none(source: Source, section: TaskSection, best: dict[str, str]) -> str
         return f"No method has ended all its runs on {section.task}, so there is no winner whose predictions to show."
     if section.task not in best:
         return f"No confirmed recipe on {section.task} is complete, and no baseline left predictions."
-    return f"No predictions of {section.task} are kept in the sweep's folder: the scores were recorded elsewhere."
+    if "recorded" in source.state.header:
+        return f"No predictions of {section.task} are kept in the sweep's folder: the scores were recorded elsewhere."
+    return (
+        f"No predictions of {section.task} can be read from the folders of its runs; "
+        f"`chembench doctor {source.state.name}` tells which are damaged or gone."
+    )
 
 
 def _shown(source: Source, section: TaskSection, winner: str | None) -> list[_Shown]:

@@ -26,6 +26,9 @@ class Done:
     def failures(self):
         return self._failures
 
+    def begun(self):
+        return SimpleNamespace(header={})
+
     def failed(self, cause=None):
         return [failure for failure in self._failures if cause in (None, failure.cause)]
 

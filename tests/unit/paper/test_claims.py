@@ -19,6 +19,7 @@ from chembench.recorded.table import read_table
 
 CELLS = tuple(itertools.product(("roberta", "bart", "llama"), ("13M", "30M"), (10_000_000, 20_000_000, 30_000_000)))
 KINDS = {task: "regression" if number < 3 else "classification" for number, task in enumerate(TASKS)}
+UNTESTED = "cannot be tested with these rows"
 LOSS, SCORE, SIZE, BART, LLAMA_SIZE, LLAMA = range(6)
 
 
@@ -106,7 +107,8 @@ def test_the_loss_of_llama_and_what_a_loss_foretells_are_judged_where_it_is_reco
     foretold = recorded(lambda cell: 20 * jitter(cell), loss=lambda cell: 0.5 - jitter(cell))
     reversed_ = recorded(lambda cell: 20 * jitter(cell), loss=lambda cell: 0.5 + jitter(cell))
     assert verdicts(foretold)[SCORE] == "contradicted"
-    assert verdicts(reversed_)[SCORE] == "supported"
+    assert verdicts(reversed_)[SCORE] == "contradicted", "a low loss that foretells bad quality foretells it"
+    assert verdicts(recorded(jitter, loss=lambda cell: float(cell[0] == "llama")))[SCORE] == "not distinguishable"
 
 
 def test_rows_of_other_configurations_alone_cannot_test_a_claim():
@@ -119,9 +121,29 @@ def test_rows_of_other_configurations_alone_cannot_test_a_claim():
 def test_a_configuration_without_a_task_is_told():
     lines = [line for line in recorded(jitter).text().splitlines() if not line.startswith("bart,13M,10000000,hiv")]
     recording = Recording("rows.csv", "csv", "\n".join(lines).encode())
-    assert "has no score on hiv" in judge(read_table(recording))[SIZE].reason
-    with pytest.raises(DataError):
-        headline(read_table(recording))
+    found = judge(read_table(recording))
+    assert "has no score on hiv" in found[SIZE].reason
+    assert found[BART].verdict != UNTESTED and found[BART].figures, "regression has all that it needs"
+    ranking = headline(read_table(recording))
+    assert "llama-30M-30000000" in {name for line in ranking.tasks for name in line.tie_group} and not ranking.first_by
+    assert "bart-13M-10000000 has none on hiv" in ranking.no_order
+
+
+def test_a_run_that_is_missing_hinders_no_claim_about_configurations():
+    lines = recorded(jitter).text().splitlines()
+    found = judge(read_table(Recording("rows.csv", "csv", "\n".join(lines[:-1]).encode())))
+    whole, run = found[SIZE].figures
+    assert whole.verdict != UNTESTED and (run.verdict, run.test) == (UNTESTED, "none")
+
+
+def test_a_claim_is_tested_with_replicates_only():
+    header, *rows = recorded(jitter).text().splitlines()
+    lines = [header, *(line for line in rows if line.split(",")[5] == "0")]
+    found = judge(read_table(Recording("rows.csv", "csv", "\n".join(lines).encode())))
+    assert [figure.verdict == UNTESTED for figure in found[BART].figures] == [False, True]
+    assert "one run says nothing" in found[BART].figures[1].figure
+    wholly = recorded(jitter, loss=lambda cell: {"llama": 0.1, "bart": 0.2, "roberta": 0.3}[cell[0]])
+    assert "the factors explain these rows wholly" in judge(read_table(wholly))[LOSS].reason
 
 
 def test_a_ranking_that_the_rows_show_is_told_as_one():

@@ -44,7 +44,7 @@ def test_without_the_runs_folders_only_what_stands_in_them_is_missing(swept):
     shutil.rmtree(paths.root)
     found = gathered(state, paths)
     assert "recorded" in reasons(found["learning-curves"]) and not figures(found["learning-curves"])
-    assert "No predictions of delaney are kept" in reasons(found["predictions"])
+    assert "No predictions of delaney can be read from the folders of its runs" in reasons(found["predictions"])
     assert "No pre-training of this sweep left a curve" in reasons(found["pretraining"])
     assert "no environment.json" in reasons(found["environment"])
     assert "no space.toml" in reasons(found["again"])
