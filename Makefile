@@ -52,6 +52,7 @@ bench: install
 	$(BIN)/python benchmarks/scaling.py --write
 	$(BIN)/python benchmarks/descriptors.py --write
 	$(BIN)/python benchmarks/corpora.py --write
+	$(BIN)/python benchmarks/spread.py --write
 	$(BIN)/python benchmarks/tokens.py --write
 	$(BIN)/python benchmarks/pretraining.py --molecules 256 --batch-size 128 --rounds 2 --write
 	$(BIN)/python benchmarks/pretraining.py --losses --size w64x2 --molecules 2000 --batch-size 32 --write

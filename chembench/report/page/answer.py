@@ -18,6 +18,8 @@ from chembench.report.page.blocks import (
 from chembench.report.page.source import Source, line_anchor, metric_title
 from chembench.report.verdicts import cost_sentences, sentences, verdicts_against
 from chembench.report.wording import counted, listed
+from chembench.statistics.comparison import ALPHA, Comparison
+from chembench.statistics.multiplicity import adjust
 from chembench.sweep.progress import status_of
 
 
@@ -79,14 +81,20 @@ def _best_shown(source: Source) -> str:
     tested = [s for s in source.sections if s.comparison and s.comparison.p_best and len(s.comparison.methods) > 1]
     if not tested:
         return ""
-    alone = [s for s in tested if s.comparison is not None and len(s.comparison.tie_group) == 1]
-    if not alone:
+    ps = {s.task: p for s in tested if s.comparison and (p := _p_of_the_best(s.comparison)) is not None}
+    if not ps:
         where = "on the task" if len(tested) == 1 else f"on any of {len(tested)} tasks"
         return f"No single best method is shown {where}."
-    told = [f"{s.task} ({s.comparison.methods[0]})" for s in alone if s.comparison is not None]
-    rest = len(tested) - len(alone)
-    end = f"; on the other {counted(rest, 'task')} none" if rest else ""
-    return f"A single best method is shown on {listed(told)}{end}."
+    names = {s.task: f"{s.task} ({s.comparison.methods[0]})" for s in tested if s.comparison}
+    return f"A single best method is shown on {_over_tasks(ps, names, len(tested))}."
+
+
+def _p_of_the_best(comparison: Comparison) -> float | None:
+    """Of no difference between the best and the one that comes nearest; none if it is not shown."""
+    best = comparison.methods[0]
+    if len(comparison.tie_group) > 1:
+        return None
+    return max(pair.p or 0.0 for pair in comparison.pairs if best in (pair.first, pair.second))
 
 
 def _headline(source: Source) -> str:
@@ -94,13 +102,32 @@ def _headline(source: Source) -> str:
     judged = [section for section in source.sections if verdicts_against(section, FOREST)]
     if not judged:
         return ""
-    better = [s.task for s in judged if any(verdict == "better" for _, verdict in verdicts_against(s, FOREST))]
-    if not better:
+    ps = {s.task: p for s in judged if (p := _p_against_the_forest(s)) is not None}
+    if not ps:
         where = "" if len(judged) == 1 else f", on any of {len(judged)} tasks"
         return f"No recipe is shown to be better than {FOREST}{where}."
-    rest = len(judged) - len(better)
-    end = f", and none on the other {counted(rest, 'task')}" if rest else ""
-    return f"At least one recipe is shown to be better than {FOREST} on {listed(better)}{end}."
+    named = {section.task: section.task for section in judged}
+    return f"At least one recipe is shown to be better than {FOREST} on {_over_tasks(ps, named, len(judged))}."
+
+
+def _p_against_the_forest(section: TaskSection) -> float | None:
+    """Of the model that is most clearly better than the forest; none if no model is shown to be."""
+    assert section.comparison is not None, "there are verdicts"
+    better = {entry.method for entry, verdict in verdicts_against(section, FOREST) if verdict == "better"}
+    pairs = [pair for pair in section.comparison.pairs if FOREST in (pair.first, pair.second)]
+    return min((pair.p or 0.0 for pair in pairs if {pair.first, pair.second} & better), default=None)
+
+
+def _over_tasks(ps: Mapping[str, float], names: Mapping[str, str], tasks: int) -> str:
+    """Tasks on which something is shown, held over all tasks at once; those where it is shown by itself alone apart."""
+    over_all = adjust({**ps, **{f"undecided {n}": 1.0 for n in range(tasks - len(ps))}})
+    held = [names[task] for task in ps if over_all[task] <= ALPHA]
+    by_itself = [names[task] for task in ps if over_all[task] > ALPHA]
+    parts = [listed(held) + (f", with Holm's correction for {tasks} tasks" if tasks > 1 else "")] if held else []
+    if by_itself:
+        parts.append(f"{listed(by_itself)}, if {'it' if len(by_itself) == 1 else 'each'} is looked at alone")
+    rest = tasks - len(ps)
+    return "; on ".join(parts) + (f"; on the other {counted(rest, 'task')} none" if rest else "")
 
 
 def links_of(section: TaskSection) -> Mapping[str, Link]:
