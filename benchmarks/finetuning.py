@@ -7,9 +7,10 @@ They are given the same rows, tokenizer, checkpoint, ranges, trials, epochs and 
 keeps a ledger and predictions, sends everything to MLflow, trains the chosen recipe anew and opens its test, within
 its time.
 The task is delaney where its file lies in CHEMBENCH_DATA_DIR, otherwise the one that comes with RDKit.
-The recipes that chembench drew are given to `Trainer` once more, which parts what training makes of a recipe from where
-a sampler looked. Further tables tell what one trial costs either side in a warm process, in turn, and what a probe of
-the same frozen checkpoint costs in a process that has seen it before. --trials 0 leaves the searches out.
+The recipes that chembench drew are trained by both sides once more, each from a head seed of its own, which parts what
+training makes of a recipe from where a sampler looked and from the luck of the one seed that a search has. Further
+tables tell what one trial costs either side in a warm process, in turn, and what a probe of the same frozen checkpoint
+costs in a process that has seen it before. --trials 0 leaves the searches out.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ from chembench.sweep.ledger import read_state
 from chembench.trial import run_item
 
 EPOCHS = 5
+FIRST_SEED = 1000
+"""Of the heads of recipes that both sides train anew."""
 WARM = 5
 SPACE = """
 name = "finetuning"
@@ -185,19 +188,24 @@ def warm_rows(ours: list[float], theirs: list[float]) -> str:
 
 
 def same_points(paths: SweepPaths) -> str:
-    """Every recipe of a search of ours, given to `Trainer` too: what remains is not due to where a sampler looked."""
+    """Every recipe of a search of ours, trained by both sides anew: what remains is not due to where a sampler looked.
+
+    All trials of a search share one head seed, and so its luck; here each recipe has its own, the same on both sides.
+    """
     from scipy import stats
 
     ours, theirs = [], []
-    for item in read_state(paths).items.values():
-        if item.kind != "search" or item.outcome is None:
-            continue
-        work = read_json(paths.run(item.uid, item.attempt).spec)
-        recipe = Work.model_validate(work).spec.finetune
+    searched = [item for item in read_state(paths).items.values() if item.kind == "search"]
+    for number, item in enumerate(searched):
+        whole = Work.model_validate(read_json(paths.run(item.uid, item.attempt).spec))
+        spec = whole.spec.model_copy(update={"head_seed": FIRST_SEED + number})
+        folder = str(paths.root.parent / "same recipes" / str(number) / "1")
+        work = whole.model_copy(update={"spec": spec, "uid": spec.digest, "folder": folder})
         told: list[dict[str, Any]] = []
+        recipe = {"learning_rate": spec.finetune.learning_rate, "dropout": spec.finetune.dropout}
         with contextlib.redirect_stdout(sys.stderr):
-            train_one({"learning_rate": recipe.learning_rate, "dropout": recipe.dropout}, work, told.append)
-        ours.append(item.outcome.metrics["objective"])
+            train_one(recipe, work.model_dump(mode="json"), told.append)
+        ours.append(run_item(work).metrics["objective"])
         theirs.append(told[-1]["objective"])
     apart = stats.ttest_rel(ours, theirs)
     low, high = apart.confidence_interval(0.95)
@@ -273,7 +281,8 @@ def measure(settings: Settings, root: Path) -> str:
         f"{settings.rounds} rounds, {how}, {seeds}; wall time from start to end of the command, and CPU time of all "
         "its processes. Scores: root mean square error on validation in standard deviations, lower is better; medians "
         f"of the rounds.\n\n{rows(found)}\n"
-        f"The recipes of our first round, each given to `Trainer` as well, scores as above:\n\n"
+        "The recipes of our first round, each trained once more by both sides in one process, from a head seed of its "
+        "own that both were given (trials of one search share theirs, and so its luck); scores as above:\n\n"
         f"{same_points(place.paths('round0'))}\n"
         if trials
         else ""

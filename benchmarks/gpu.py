@@ -47,6 +47,9 @@ ON_GPU = "Pre-training on a GPU"
 ABSENT = """Not measured: no GPU was at hand. The goals for 30M are 35 % of the rate of a large bf16 matrix product and
 five times `Trainer` padded to 128. `tests/flow/test_gpu_benchmark.py` carries the script out on a CPU at toy size.
 
+Until it has been measured, sweeps on a GPU run uncompiled, as lengths differ from step to step; the script times the
+same with `torch.compile`.
+
 Small fine-tunings are not trained together in sweeps: on a CPU, which launches nothing, that is 6 to 11 % slower
 (`benchmarks/joint.py`), and whether it pays on a GPU is what the last lines of this script would tell.
 """

@@ -114,8 +114,16 @@ def refused(*given):
     raise DiskFullError("no space left")
 
 
-@pytest.mark.parametrize("where", ["inputs_of", "write_header"])
-def test_a_sweep_that_cannot_begin_leaves_no_folder(tmp_path, monkeypatch, where):
+def refused_by_ray(space, places, paths, *given):
+    paths.ray_log.parent.mkdir()
+    paths.ray_log.write_text("(raylet) a worker died")
+    raise DiskFullError("no space left")
+
+
+@pytest.mark.parametrize(
+    ("where", "refused"), [("inputs_of", refused), ("inputs_of", refused_by_ray), ("write_header", refused)]
+)
+def test_a_sweep_that_cannot_begin_leaves_no_folder(tmp_path, monkeypatch, where, refused):
     paths, space = SweepPaths(tmp_path / "sweeps" / "one"), read_space("full_grid_tiny")
     places = PLACES.model_copy(update={"cache_dir": str(tmp_path / "cache"), "storage": None})
     monkeypatch.setattr(driver, "inputs_of", lambda *given: NOTHING_PREPARED)
