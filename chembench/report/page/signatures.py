@@ -47,13 +47,17 @@ RULES = (
     f"stopped early: the last epoch still took more than {FALLING:.0%} off the validation loss",
     "best at the last epoch: of all confirm runs of a line",
     f"worse on the test: a regression's test error is more than {SHIFT:g} times its validation error",
-    "decline beyond a size: the mean of the largest model, or of the most molecules, is worse than a smaller one's",
+    "decline beyond a size: the mean of the largest model, or of the most molecules, is shown to be worse than a "
+    "smaller one's, or cannot be tested",
 )
+NOT_SHOWN, EQUIVALENT = "not shown to be real", "equivalent in practice"
 
 
 def signatures(source: Source) -> Section:
     """Findings, failures, and the rules they were found by."""
-    found = [*pretraining_findings(source), *finetuning_findings(source), *decline_findings(source)]
+    declines = decline_findings(source)
+    weak = [one for one in declines if one.reading in (NOT_SHOWN, EQUIVALENT)]
+    found = [*pretraining_findings(source), *finetuning_findings(source), *(d for d in declines if d not in weak)]
     blocks: list[Block] = []
     if found:
         blocks.append(_table(found))
@@ -61,6 +65,14 @@ def signatures(source: Source) -> Section:
         blocks.append(absent("No rule below found anything in what has ended so far."))
     else:
         blocks.append(absent("Nothing has begun, so there is nothing to judge."))
+    if weak:
+        alike = sum(one.reading == EQUIVALENT for one in weak)
+        blocks.append(
+            paragraph(
+                f"Where more parameters or more molecules have the worse mean, {counted(len(weak), 'time')}, this is "
+                f"{NOT_SHOWN} ({len(weak) - alike}) or {EQUIVALENT} ({alike}), and so no finding."
+            )
+        )
     blocks += _failures(source)
     blocks += [Heading(text="Rules"), points(RULES)]
     return Section(name="signatures", title="Failure signatures", blocks=tuple(blocks))
@@ -175,7 +187,7 @@ def _shifted(section: TaskSection) -> list[Finding]:
 
 
 def decline_findings(source: Source) -> list[Finding]:
-    """Where more parameters or more molecules made the mean worse."""
+    """Where more parameters or more molecules have the worse mean, and whether that is shown."""
     found: list[Finding] = []
     for section in source.sections:
         cells = [entry for entry in section.entries if entry.group == "cell"]
@@ -218,7 +230,7 @@ def _shown_worse(section: TaskSection, better: str, worse: str) -> str:
         return "not tested: too few replicates to compare"
     if verdict == "worse":
         return "the decline is shown: overfitting, or a recipe that does not suit the size"
-    return "equivalent in practice" if verdict == "equivalent" else "the difference is not shown to be real"
+    return EQUIVALENT if verdict == "equivalent" else NOT_SHOWN
 
 
 # -------------------------------------------------------------------------------------------------------- failures
