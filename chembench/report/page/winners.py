@@ -253,14 +253,16 @@ def _worst(source: Source, section: TaskSection, first: ResultRow) -> list[Block
     titles = ("", "SMILES", *(("target",) if several else ()), "measured", "predicted", "its runs", "error")
     numbers = tuple(range(len(titles) - 4, len(titles)))
     drawn = tuple(
-        Molecule(smiles=one.smiles, legend=f"{place}: {line[-4]}, predicted {mean(one.predicted):.{decimals}f}")
+        Molecule(
+            smiles=one.smiles, legend=f"{place}. measured {line[-4]}, predicted {mean(one.predicted):.{decimals}f}"
+        )
         for place, (one, line) in enumerate(zip(worst, lines, strict=True), 1)
     )
     return [
         Figure(
             name=f"worst-{file_part(section.task)}",
             caption=f"Test molecules of {section.task} that {first.method} misses most, by the mean of the predictions "
-            f"of its {counted(len(runs), 'run')}: measured value, then predicted.",
+            f"of its {counted(len(runs), 'run')}.",
             plot=MoleculesPlot(molecules=drawn),
         ),
         table(titles, lines, right=numbers),

@@ -33,7 +33,10 @@ def test_the_quick_way_gives_values_and_gradients_of_the_plain_one(name, lengths
     torch.testing.assert_close(quick_BD, plain_BD, atol=1e-5, rtol=1e-5)
     assert quick.keys() == plain.keys()
     for name, gradient in plain.items():
-        torch.testing.assert_close(quick[name], gradient, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: name + text)
+        atol = 1e-4 * max(
+            1.0, float(gradient.abs().max())
+        )  # sums in another order; how near they come is the machine's
+        torch.testing.assert_close(quick[name], gradient, atol=atol, rtol=1e-4, msg=lambda text, name=name: name + text)
 
 
 def test_the_quick_way_draws_dropout_in_training():
