@@ -306,11 +306,25 @@ def _needed(pair: Pair, place: Mapping[str, int], inner: Table, found: Spread, a
     i, j = place[pair.first], place[pair.second]
     if not found.variance_MM[i, j] > 0 or all(method.is_fixed for method in inner.methods):
         return None  # no replicate would change it
-    wider = float(found.variance_MM[i, j] / found.pooled_MM[i, j]) if found.pooled_MM[i, j] > 0 else 1.0
     is_against_fixed = inner.methods[i].is_fixed != inner.methods[j].is_fixed
     design = design_of(inner, found, alpha, (inner.methods[i], inner.methods[j]))
-    design = replace(design, against_fixed=is_against_fixed, wider=wider)
+    design = replace(design, against_fixed=is_against_fixed, wider=_wider(found, i, j))
     return replicates_needed(design, pair.difference, inner.block_axis)
+
+
+def _wider(found: Spread, i: int, j: int) -> float:
+    """How many times as large as the pooled variance that of a pair is; if it seems smaller, how small it is at most.
+
+    With few replicates a small variance may be chance, so that its upper bound at 95 % is taken.
+    """
+    from scipy.special import chdtri
+
+    if not (found.pooled_MM[i, j] > 0 and found.own_MM[i, j] > 0):
+        return 1.0
+    ratio, freedom = float(found.own_MM[i, j] / found.pooled_MM[i, j]), float(found.alone_MM[i, j])
+    if found.goes_alone_MM[i, j] or ratio >= 1:
+        return ratio
+    return min(1.0, ratio * freedom / float(chdtri(freedom, 0.95)))
 
 
 def design_of(board: Table, found: Spread, alpha: float = ALPHA, pair: Sequence[Method] = ()) -> Design:

@@ -58,10 +58,14 @@ class Spread:
     """Of the difference of two means; 0 on the diagonal."""
     pooled_MM: Floats
     """The same from pooled components alone."""
+    own_MM: Floats
+    """The same from the two methods of each pair alone."""
     freedom: float
     """Of the pooled variance."""
     freedom_MM: Floats
     """Of each pair's variance: its own, the pooled one's, or something between them where its own is larger."""
+    alone_MM: Floats
+    """Degrees of freedom of each pair's own variance."""
     goes_alone_MM: npt.NDArray[np.bool_]
     """Whether a pair has replicates enough to go by its own variance."""
     overlap: float
@@ -105,8 +109,10 @@ def spread(table: Table, overlap: float) -> Spread | None:
         levels_M=levels_M,
         variance_MM=np.where(goes_alone_MM, own_MM, _seen(table, np.maximum(pooled_MM, own_MM))),
         pooled_MM=pooled_MM,
+        own_MM=own_MM,
         freedom=freedom,
         freedom_MM=np.where(goes_alone_MM, alone_MM, _guarded(pooled_MM, own_MM, freedom, alone_MM)),
+        alone_MM=alone_MM,
         goes_alone_MM=goes_alone_MM,
         overlap=overlap,
         replicate_sd=_replicate_sd(table),

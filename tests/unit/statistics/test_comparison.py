@@ -259,6 +259,15 @@ def test_pairs_with_many_replicates_go_by_their_own_variance():
     assert pair_of(seen, "a", "b").p == pytest.approx(1 - (1 - welch) ** 3, rel=0.01)
 
 
+def test_a_pair_that_hardly_varies_needs_no_more_replicates_than_let_it_go_by_itself():
+    rows = {"a": seeds(1.0, 1.01, 0.99), "b": seeds(1.2, 1.21, 1.19), "c": seeds(3.0, 5.0, 7.0)}
+    found = compare(rows, better="lower")
+    assert pair_of(found, "a", "b").verdict == "undecided" and found.needed_axis["b"] == "head seed"
+    assert 6 <= found.needed["b"] <= 16, "15 degrees of freedom of its own"
+    vague = compare({**rows, "b": seeds(1.2, 2.4, 0.5)}, better="lower")
+    assert vague.needed["b"] is None or vague.needed["b"] > 100
+
+
 def test_seeds_that_change_nothing_say_nothing():
     found = compare({"a": seeds(1.0, 1.0), "b": seeds(2.0, 2.0)}, better="lower")
     assert (found.pairs[0].verdict, found.pairs[0].p, found.pairs[0].low) == ("undecided", None, None)
