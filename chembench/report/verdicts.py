@@ -55,16 +55,19 @@ def sentences(section: TaskSection) -> list[str]:
 def cost_sentences(section: TaskSection) -> list[str]:
     """Which of those that tie took least of the machine; measured, so that it differs when a sweep is run again."""
     comparison = section.comparison
-    tied = comparison.tie_group if comparison is not None and comparison.p_best else ()
+    if comparison is None or not comparison.p_best:
+        return []
+    tied = comparison.tie_group
     costs = {e.method: cost for e in section.entries if (cost := e.spent.total_device_hours) is not None}
     known = [method for method in tied if method in costs]
     if len(known) < 2:
         return []
     cheapest, best = min(known, key=lambda method: (costs[method], method)), tied[0]
     beside = f", against {costs[best]:.3g} of {best}" if best in costs and best != cheapest else ""
+    alike = cheapest == best or against(comparison, cheapest, best) == "equivalent"
     return [
         f"the cheapest that is not shown to be worse is {cheapest} ({_score(section, cheapest)}): "
-        f"{costs[cheapest]:.3g} device-hours{beside}"
+        f"{costs[cheapest]:.3g} device-hours{beside}{'' if alike else '; undecided, not shown to be as good'}"
     ]
 
 

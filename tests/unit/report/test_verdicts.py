@@ -127,9 +127,14 @@ def test_the_cheapest_that_ties_is_told_with_what_it_took():
     rows = [*three("a", [1.0, 2.0, 3.0], device_hours=3.0), *three("b", [1.1, 2.2, 3.2], device_hours=1.0, **BART)]
     assert cost_sentences(section(rows)) == [
         f"the cheapest that is not shown to be worse is {BART['method']} (2.167 ± 2.609): 3 device-hours, against 9 of "
-        f"{ROBERTA}"
+        f"{ROBERTA}; undecided, not shown to be as good"
     ]
     assert cost_sentences(section(FAR_APART)) == []
+    alike = [
+        *three("a", [1.0, 1.0001, 0.9999], device_hours=3.0),
+        *three("b", [1.001, 1.0011, 1.0009], device_hours=1.0, **BART),
+    ]
+    assert cost_sentences(section(alike))[0].endswith(f"3 device-hours, against 9 of {ROBERTA}")
 
 
 def test_differences_below_a_twentieth_of_the_labels_spread_are_practically_none():
