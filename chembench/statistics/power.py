@@ -157,7 +157,8 @@ def _bounds(design: Design) -> Floats:
     own_freedom_D, own_D = _freedom(own_D, own_terms), d.wider * own_D
     ratio_D = np.clip(own_D / np.maximum(all_D, 1e-300), 1.0, 1e6)
     guarded_D = ratio_D**2 / (1 / freedom_D + (ratio_D - 1) ** 2 / own_freedom_D)
-    goes_alone_D = own_freedom_D >= ENOUGH
+    each = [sides * (n - 1) for n, _ in axes] + ([d.blocks - 1] if has_blocks else [])
+    goes_alone_D = np.full(DRAWS, min(each) >= ENOUGH)
     freedom_D = np.where(goes_alone_D, own_freedom_D, guarded_D)
     variance_D = np.where(goes_alone_D, own_D, np.maximum(own_D, all_D))
     return np.asarray(critical(d.alpha, k, freedom_D, goes_alone_D) * np.sqrt(variance_D))

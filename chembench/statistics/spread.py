@@ -30,8 +30,8 @@ from chembench.statistics.studentized import near
 
 Floats = npt.NDArray[np.float64]
 
-ENOUGH = 15.0
-"""Degrees of freedom from which on a pair's own variance is trusted."""
+ENOUGH = 15
+"""Degrees of freedom that each axis of a pair must have for its own variance to be trusted."""
 AXES = ("pretrain_seed", "head_seed", "block")
 Own = dict[str, tuple[float, int]]
 """Axis -> variance of its level means inside one method, and degrees of freedom."""
@@ -103,7 +103,7 @@ def spread(table: Table, overlap: float) -> Spread | None:
     pooled_MM, freedom = _pair_variances(table, components, levels_M, factor)
     own_MM = _seen(table, _own_variances(table, own, factor))
     alone_MM = _alone_freedoms(table, own, own_MM, factor)
-    goes_alone_MM = (alone_MM >= ENOUGH) & (own_MM > 0)
+    goes_alone_MM = _has_enough(table, own) & (own_MM > 0)
     return Spread(
         components=tuple(components),
         levels_M=levels_M,
@@ -117,6 +117,20 @@ def spread(table: Table, overlap: float) -> Spread | None:
         overlap=overlap,
         replicate_sd=_replicate_sd(table),
     )
+
+
+def _has_enough(table: Table, own: Sequence[Own]) -> npt.NDArray[np.bool_]:
+    """Whether each axis has so many degrees of freedom in a pair; that hangs on the replicates, not on their scores.
+
+    Satterthwaite's are higher where an axis of few levels happens to vary little, just when that variance is too low.
+    """
+    size = len(own)
+    enough_MM = np.full((size, size), len(table.blocks) == 1 or len(table.blocks) - 1 >= ENOUGH)
+    for axis in AXES[:2]:
+        freedom_M = np.array([found[axis][1] if axis in found else 0 for found in own])
+        freedom_MM = freedom_M[:, None] + freedom_M
+        enough_MM &= (freedom_MM >= ENOUGH) | (freedom_MM == 0)
+    return enough_MM
 
 
 def _seen(table: Table, variance_MM: Floats) -> Floats:

@@ -63,6 +63,7 @@ LAYOUTS = (
     Layout(1, 5, 3),
     Layout(3, 1, 1, outer=5),
     Layout(1, 1, 1, outer=25),
+    Layout(3, 1, 1, outer=25),
 )
 MOLECULES = 200
 

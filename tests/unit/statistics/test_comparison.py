@@ -259,6 +259,15 @@ def test_pairs_with_many_replicates_go_by_their_own_variance():
     assert pair_of(seen, "a", "b").p == pytest.approx(1 - (1 - welch) ** 3, rel=0.01)
 
 
+def test_three_checkpoints_never_go_by_their_own_variance_however_many_folds_there_are():
+    draw = np.random.default_rng(1)
+    keys = [Key(p, 0, 0, fold) for p in range(3) for fold in range(1, 26)]
+    scores = {name: {key: float(draw.normal()) for key in keys} for name in "abc"}
+    assert "own variance where larger" in compare(scores, better="lower").test
+    many = {name: {Key(p, 0, 0, f): float(draw.normal()) for p in range(9) for f in range(1, 26)} for name in "abc"}
+    assert compare(many, better="lower").test.endswith("t tests by each pair's own variance (Šidák)")
+
+
 def test_a_pair_that_hardly_varies_needs_no_more_replicates_than_let_it_go_by_itself():
     rows = {"a": seeds(1.0, 1.01, 0.99), "b": seeds(1.2, 1.21, 1.19), "c": seeds(3.0, 5.0, 7.0)}
     found = compare(rows, better="lower")
