@@ -27,7 +27,7 @@ from chembench.sweep.space import Space
 from chembench.tracking.optuna_journal import OptunaJournal
 
 GOAL_SECONDS = 2.0
-PARTS = {"Ledger": "lock and fold of the ledger", "prepare": "inputs, all prepared before", "Engine": "engine"}
+PARTS = {"Ledger": "lock and fold of the ledger", "inputs_of": "inputs, all prepared before", "Engine": "engine"}
 """Name in `chembench.driver` -> what it is."""
 
 
