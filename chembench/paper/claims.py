@@ -290,27 +290,28 @@ _WORST_FIRST: tuple[Verdict, ...] = (
 
 def _stands_out(rows: Sequence[Row], name: str, kind: str, unit: Unit, claimed: Claimed) -> Figure:
     """A configuration against all others on the tasks of one type; p is two-sided. The best has none before it."""
-    test = {
+    tests = {
         "configuration": "t test whether its mean could be one more of the other configurations'",
         "run": "Welch's t test of its runs against all runs of the others",
-    }[unit]
+    }
     by = _standardised_means(rows, unit)
     own = by.pop(name, [])
     others = [value for values in by.values() for value in values]
     if not own or len(others) < 2:
-        return Figure(unit=unit, test=test, figure=f"no {kind} task", verdict="cannot be tested with these rows")
+        return _no_figure(unit, f"no {kind} task")
     means = {other: mean(values) for other, values in by.items()}
     rank = 1 + sum(value > mean(own) for value in means.values())
     difference = mean(own) - mean(others)
     if unit == "run" and len(own) < 2:
-        text = f"{kind}: one run says nothing of how runs vary; add repeats"
-        return Figure(unit=unit, test=test, figure=text, verdict="cannot be tested with these rows")
+        return _no_figure(unit, f"{kind}: one run says nothing of how runs vary; add repeats")
+    if len(set(others)) == 1:
+        return _no_figure(unit, f"{kind}: all others score the same, so nothing shows how scores vary")
     p = _predictive(own[0], others) if unit == "configuration" else _welch(own, others)
     text = f"{kind}: rank {rank} of {len(means) + 1}, {difference:+.2f} SD above the others' mean, p = {p:.3g}"
     verdict = _verdict(p, difference > 0)
     if verdict == "supported" and claimed == "the best" and rank > 1:
         text, verdict = f"{text}; it stands out, and another stands before it", "not distinguishable"
-    return Figure(unit=unit, test=test, figure=text, p=p, verdict=verdict)
+    return Figure(unit=unit, test=tests[unit], figure=text, p=p, verdict=verdict)
 
 
 def _standardised_means(rows: Sequence[Row], unit: Unit) -> dict[str, list[float]]:
@@ -331,7 +332,7 @@ def _predictive(own: float, others: Sequence[float]) -> float:
 
     n, centre = len(others), mean(others)
     sd = math.sqrt(math.fsum((value - centre) ** 2 for value in others) / (n - 1))
-    return float(2 * t.sf(abs(own - centre) / (sd * math.sqrt(1 + 1 / n)), n - 1)) if sd else 1.0
+    return float(2 * t.sf(abs(own - centre) / (sd * math.sqrt(1 + 1 / n)), n - 1))
 
 
 def _welch(own: Sequence[float], others: Sequence[float]) -> float:

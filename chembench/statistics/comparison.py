@@ -63,7 +63,7 @@ class Comparison(Value):
     test: str
     """In words."""
     omnibus_p: float | None
-    """Of no difference between any two methods."""
+    """Of no difference between any two methods: of an F test, or the least of all pairs that go by themselves."""
     alpha: float
     region: float | None
     """Half width of the region of practical equivalence, in the metric's own unit."""
@@ -159,7 +159,9 @@ def _by_means(board: Table, found: Spread, alpha: float) -> Tested:
     p_MM[upper] = familywise(errors_MM[upper], size, found.freedom_MM[upper], found.goes_alone_MM[upper])
     half_MM = half_widths(found, alpha)
     p_MM[found.variance_MM == 0] = half_MM[found.variance_MM == 0] = math.nan
-    return Tested(words(board, found), _omnibus(board, found, mean_M), p_MM, half_MM)
+    alone = found.goes_alone_MM[upper].all()
+    omnibus_p = float(np.nanmin(p_MM[upper])) if alone else _omnibus(board, found, mean_M)
+    return Tested(words(board, found), omnibus_p, p_MM, half_MM)
 
 
 def half_widths(found: Spread, alpha: float) -> Floats:
@@ -169,7 +171,7 @@ def half_widths(found: Spread, alpha: float) -> Floats:
 
 
 def _omnibus(board: Table, found: Spread, mean_M: Floats) -> float | None:
-    """F test of equal means, weighted by each mean's variance; fixed values without blocks have none."""
+    """F test of equal means on pooled variances; fixed values without blocks have none."""
     from scipy.special import fdtrc  # scipy.stats.f.sf, without half a second of imports
 
     own_M = found.of_mean
@@ -184,20 +186,21 @@ def _omnibus(board: Table, found: Spread, mean_M: Floats) -> float | None:
 
 def words(board: Table, found: Spread) -> str:
     """The test in words, as the board prints it."""
+    alone = found.goes_alone_MM[np.triu_indices(len(found.variance_MM), 1)]
     axes = {component.axis for component in found.components}
     own = [name for axis, name in (("pretrain_seed", "checkpoints"), ("head_seed", "head seeds")) if axis in axes]
     if "block" in axes:
         blocks = f"{len(board.blocks)} {'outer test sets' if board.block_axis == 'outer' else 'splits'}"
         inside = f" with the variance of {' and '.join(own)}" if own else ""
         corrected = ", corrected for overlapping training sets" if found.overlap else ""
-        return f"repeated-measures ANOVA over {blocks}{inside}{corrected}, {_of_pairs(found, 'Tukey HSD')}"
-    return f"one-way ANOVA over {' and '.join(own)}, {_of_pairs(found, 'Tukey-Kramer')}"
-
-
-def _of_pairs(found: Spread, pooled: str) -> str:
-    alone = found.goes_alone_MM[np.triu_indices(len(found.variance_MM), 1)]
-    own, guarded = "t tests by each pair's own variance (Šidák)", f"{pooled}, a pair's own variance where larger"
-    return own if alone.all() else f"{guarded}; where replicates are many {own}" if alone.any() else guarded
+        over, pooled, each = f"{blocks}{inside}{corrected}", "repeated-measures ANOVA", "paired t tests"
+        test = "Tukey HSD"
+    else:
+        over, pooled, each, test = " and ".join(own), "one-way ANOVA", "Welch's t tests", "Tukey-Kramer"
+    if alone.all():
+        return f"{each} over {over}, for all pairs by Šidák"
+    told = f"{pooled} over {over}, {test}, a pair's own variance where larger"
+    return f"{told}; where replicates are many {each}, by Šidák" if alone.any() else told
 
 
 def _nothing(board: Table, alpha: float, region: float | None) -> Comparison:
@@ -334,8 +337,9 @@ def design_of(board: Table, found: Spread, alpha: float = ALPHA, pair: Sequence[
     """
     by = {component.axis: component.variance for component in found.components}
     moving = [m for m in pair or board.methods if not m.is_fixed]
-    checkpoints = max(m.checkpoints for m in moving)
-    seeds = max(m.head_seeds for m in moving)
+    most = min if pair else max
+    checkpoints = most([m.checkpoints for m in moving if m.checkpoints > 1] or [1])
+    seeds = most([m.head_seeds for m in moving if m.head_seeds > 1] or [1])
     blocks, run = len(board.blocks), by.get("run", 0.0)
     return Design(
         methods=len(board.methods),

@@ -7,6 +7,7 @@ else the pooled one with the guard that the pair's own counts if larger.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -15,8 +16,7 @@ import numpy.typing as npt
 
 from chembench.config import stable_seed
 from chembench.errors import ConfigError
-from chembench.statistics.spread import ENOUGH
-from chembench.statistics.studentized import critical
+from chembench.statistics.studentized import critical, enough
 
 Floats = npt.NDArray[np.float64]
 
@@ -129,6 +129,14 @@ def detectable_difference(design: Design, wanted: float = POWER) -> float:
     return unit * float(brentq(lambda shift: _power(shift, bound_D) - wanted, 0.0, high, xtol=1e-4))
 
 
+def goes_alone(design: Design) -> bool:
+    """Whether a pair has replicates enough to go by its own variance, as `spread` has it."""
+    wanted, sides = enough(design.methods), 1 if design.against_fixed else 2
+    own = [n - 1 for n in (design.pretrain_seeds, design.head_seeds) if n > 1]
+    of_blocks = design.blocks == 1 or design.blocks - 1 >= wanted
+    return of_blocks and all(sides * freedom >= wanted and freedom >= wanted // 2 for freedom in own)
+
+
 def _bounds(design: Design) -> Floats:
     """Half widths of the interval of one pair over boards that differ by chance, from drawn mean squares."""
     d, k = design, design.methods
@@ -157,8 +165,7 @@ def _bounds(design: Design) -> Floats:
     own_freedom_D, own_D = _freedom(own_D, own_terms), d.wider * own_D
     ratio_D = np.clip(own_D / np.maximum(all_D, 1e-300), 1.0, 1e6)
     guarded_D = ratio_D**2 / (1 / freedom_D + (ratio_D - 1) ** 2 / own_freedom_D)
-    each = [sides * (n - 1) for n, _ in axes] + ([d.blocks - 1] if has_blocks else [])
-    goes_alone_D = np.full(DRAWS, min(each) >= ENOUGH)
+    goes_alone_D = np.full(DRAWS, goes_alone(d))
     freedom_D = np.where(goes_alone_D, own_freedom_D, guarded_D)
     variance_D = np.where(goes_alone_D, own_D, np.maximum(own_D, all_D))
     return np.asarray(critical(d.alpha, k, freedom_D, goes_alone_D) * np.sqrt(variance_D))
@@ -179,7 +186,7 @@ def _freedom(total_D: Floats, terms: list[tuple[Floats, int]]) -> Floats:
 
 
 class _Draws:
-    """Mean squares as chance deals them: the same normal values each time, so that more replicates never seem worse."""
+    """Mean squares as chance deals them: the same normal values each time, so that chance makes no replicate worse."""
 
     def __init__(self) -> None:
         self._normal_ND = _normal_values()
@@ -244,15 +251,27 @@ def _axes_by_share(design: Design, block_axis: str) -> list[tuple[str, str]]:
 def _fewest(design: Design, difference: float, axis: str, wanted: float) -> int | None:
     now = getattr(design, axis)
 
-    def enough(more: int) -> bool:
-        return detectable_difference(replace(design, **{axis: now + more}), wanted) <= difference
+    def with_more(more: int) -> Design:
+        return replace(design, **{axis: now + more})
 
-    if not enough(MOST):
+    def is_shown(more: int) -> bool:
+        return detectable_difference(with_more(more), wanted) <= difference
+
+    # where a pair begins to go by its own variance its interval widens: fewer may do than there
+    switch = next((more for more in range(1, MOST + 1) if goes_alone(with_more(more))), MOST + 1)
+    found = _least(is_shown, 1, switch - 1)
+    return _least(is_shown, switch, MOST) if found is None else found
+
+
+def _least(holds: Callable[[int], bool], low: int, high: int) -> int | None:
+    """The least number from ``low`` to ``high`` that holds, of which all larger ones do; none if none does."""
+    if low > high or not holds(high):
         return None
-    low, high = 0, 1
-    while high < MOST and not enough(high):
-        low, high = high, min(high * 2, MOST)
-    while high - low > 1:
+    step = low
+    while step < high and not holds(step):
+        low, step = step + 1, min(step * 2, high)
+    high = step
+    while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
     return high

@@ -26,12 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from chembench.statistics.replicates import Method, Table, level_means
-from chembench.statistics.studentized import near
+from chembench.statistics.studentized import enough, near
 
 Floats = npt.NDArray[np.float64]
 
-ENOUGH = 15
-"""Degrees of freedom that each axis of a pair must have for its own variance to be trusted."""
 AXES = ("pretrain_seed", "head_seed", "block")
 Own = dict[str, tuple[float, int]]
 """Axis -> variance of its level means inside one method, and degrees of freedom."""
@@ -120,16 +118,19 @@ def spread(table: Table, overlap: float) -> Spread | None:
 
 
 def _has_enough(table: Table, own: Sequence[Own]) -> npt.NDArray[np.bool_]:
-    """Whether each axis has so many degrees of freedom in a pair; that hangs on the replicates, not on their scores.
+    """Whether each axis has degrees of freedom enough in a pair; that hangs on the replicates, not on their scores.
 
-    Satterthwaite's are higher where an axis of few levels happens to vary little, just when that variance is too low.
+    Seeds and checkpoints of the two count together, and those of neither may be less than half of what is enough.
+    Satterthwaite's are no guide: they are high where an axis of few levels happens to vary little, just when that
+    variance is too low.
     """
-    size = len(own)
-    enough_MM = np.full((size, size), len(table.blocks) == 1 or len(table.blocks) - 1 >= ENOUGH)
+    size, wanted = len(own), enough(max(2, len(own)))
+    enough_MM = np.full((size, size), len(table.blocks) == 1 or len(table.blocks) - 1 >= wanted)
     for axis in AXES[:2]:
         freedom_M = np.array([found[axis][1] if axis in found else 0 for found in own])
-        freedom_MM = freedom_M[:, None] + freedom_M
-        enough_MM &= (freedom_MM >= ENOUGH) | (freedom_MM == 0)
+        all_MM, least_M = freedom_M[:, None] + freedom_M, np.where(freedom_M > 0, freedom_M, wanted)
+        least_MM = np.minimum(least_M[:, None], least_M)
+        enough_MM &= (all_MM == 0) | ((all_MM >= wanted) & (least_MM >= wanted // 2))
     return enough_MM
 
 

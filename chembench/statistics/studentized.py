@@ -15,6 +15,9 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
+FEWEST = 15
+"""Least degrees of freedom of `enough`."""
+WIDER, LEVEL = 1.2, 0.05
 NORMAL = 1e6
 """Degrees of freedom from which on the spread counts as known."""
 _NODES = 96
@@ -118,11 +121,30 @@ def _interpolated(alpha: float, methods: int) -> Any:
     return PchipInterpolator(inverse, logs)
 
 
+@lru_cache(maxsize=256)
+def enough(methods: int) -> int:
+    """Degrees of freedom from which on a pair's own variance is used: its t is then no more than a fifth above Tukey's.
+
+    With more methods each pair's level is lower, and t with few degrees of freedom has long tails.
+    """
+    from scipy.special import stdtrit
+
+    most, freedom = WIDER * quantile(LEVEL, methods, NORMAL) / math.sqrt(2), FEWEST
+    while float(stdtrit(freedom, 1 - _of_each(LEVEL, methods) / 2)) > most:
+        freedom += 1
+    return freedom
+
+
+def _of_each(alpha: float, methods: int) -> float:
+    """The level of each pair, by Šidák."""
+    return -math.expm1(math.log1p(-alpha) / math.comb(methods, 2))
+
+
 def critical(alpha: float, methods: int, freedom: Floats, goes_alone: npt.NDArray[np.bool_]) -> Floats:
     """How many standard errors a difference must exceed, at a level of ``alpha`` for all pairs together.
 
     Tukey's where the error is pooled; where it is a pair's own, Student's t with the level that Šidák gives each pair,
-    which never is too sure however errors depend on each other (Dunnett's T3 without its small gain).
+    which holds however the pairs depend on each other (Dunnett's T3 without its small gain).
 
     Args:
         alpha: family-wise level.
@@ -132,17 +154,24 @@ def critical(alpha: float, methods: int, freedom: Floats, goes_alone: npt.NDArra
     """
     from scipy.special import stdtrit
 
-    each = -math.expm1(math.log1p(-alpha) / math.comb(methods, 2))
-    return np.where(goes_alone, stdtrit(freedom, 1 - each / 2), quantiles(alpha, methods, freedom) / math.sqrt(2))
+    freedom, goes_alone = np.broadcast_arrays(freedom, goes_alone)
+    found = np.empty(freedom.shape)
+    found[goes_alone] = stdtrit(freedom[goes_alone], 1 - _of_each(alpha, methods) / 2)
+    if not goes_alone.all():
+        found[~goes_alone] = quantiles(alpha, methods, freedom[~goes_alone]) / math.sqrt(2)
+    return found
 
 
 def familywise(errors: Floats, methods: int, freedom: Floats, goes_alone: npt.NDArray[np.bool_]) -> Floats:
     """The family-wise p of differences of so many standard errors; `critical` says how."""
     from scipy.special import stdtr
 
+    found = np.empty(errors.shape)
     with np.errstate(divide="ignore"):  # where nothing differs
-        alone = -np.expm1(math.comb(methods, 2) * np.log1p(-2 * stdtr(freedom, -errors)))
-    return np.where(goes_alone, alone, tails(errors * math.sqrt(2), methods, freedom))
+        each = np.log1p(-2 * stdtr(freedom[goes_alone], -errors[goes_alone]))
+    found[goes_alone] = -np.expm1(math.comb(methods, 2) * each)
+    found[~goes_alone] = tails(errors[~goes_alone] * math.sqrt(2), methods, freedom[~goes_alone])
+    return found
 
 
 def quantiles(alpha: float, methods: int, freedom: Floats) -> Floats:

@@ -84,7 +84,7 @@ def versions_here() -> tuple[tuple[str, str], ...]:
     code = hashlib.sha256()
     for file in sorted(Path(next(iter(chembench.chem.__path__))).glob("*.py")):
         code.update(file.read_bytes())
-    return ("RDKit", rdkit_version()), ("chembench's chemistry", code.hexdigest()[:12])
+    return ("RDKit", rdkit_version()), ("chembench.chem", code.hexdigest()[:12])
 
 
 def _carried_out(work: Callable[[Item], Result], versions: tuple[tuple[str, str], ...], item: Item) -> Result:
@@ -92,8 +92,8 @@ def _carried_out(work: Callable[[Item], Result], versions: tuple[tuple[str, str]
     for (name, wanted), (_, found) in zip(versions, versions_here(), strict=True):
         if found != wanted:
             raise ConfigError(
-                f"every node must have the RDKit and the chembench of this machine, {socket.gethostname()} has {name} "
-                f"{found}, this machine {wanted}; install the same there, or {WITHOUT}"
+                f"every node must have the RDKit and the chembench.chem of this machine, {socket.gethostname()} has "
+                f"{name} {found}, this machine {wanted}; install the same there, or {WITHOUT}"
             )
     return work(item)
 
@@ -133,7 +133,9 @@ class _Out:
             self._patience.end()
             if not self._is_told and time.monotonic() - since > QUIET_SECONDS:
                 self._is_told = True
-                self._say("nothing has come back from the cluster for a while: its CPUs have other work; waiting")
+                self._say(
+                    "nothing has come back from the cluster for a while: its CPUs are slow, or have other work; waiting"
+                )
         self._patience.end()
 
 

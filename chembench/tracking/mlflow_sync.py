@@ -7,6 +7,7 @@ has it follow, and asks it over its standard input to send the rest: another pro
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import select
@@ -154,19 +155,19 @@ def catch_up(beside: Beside, sweep_root: Path, *, seconds: float) -> None:
     Not longer than ``seconds``; whatever hinders it is told when the sweep ends.
     """
     assert beside.process.stdin is not None, "start_beside opens it"
-    log, until = _log(sweep_root), time.monotonic() + seconds
-    told = log.stat().st_size
-    try:
+    until = time.monotonic() + seconds
+    with contextlib.suppress(OSError):  # it has ended, or its log is gone
+        log = _log(sweep_root)
+        told = log.stat().st_size
         beside.process.stdin.write(f"{NOW}\n".encode())
         beside.process.stdin.flush()
-    except OSError:
-        return  # it has ended
-    while time.monotonic() < until and beside.process.poll() is None:
-        with log.open("rb") as lines:
-            lines.seek(told)
-            if any(line.startswith(b"{") for line in lines.read().splitlines(keepends=True) if line.endswith(b"\n")):
+        while time.monotonic() < until and beside.process.poll() is None:
+            with log.open("rb") as lines:
+                lines.seek(told)
+                whole = [line for line in lines.read().splitlines(keepends=True) if line.endswith(b"\n")]
+            if any(line.startswith(b"{") for line in whole):
                 return
-        time.sleep(0.05)
+            time.sleep(0.05)
 
 
 def finish(beside: Beside, sweep_root: Path, *, seconds: float) -> SyncReport:

@@ -244,7 +244,8 @@ def test_pairs_with_many_replicates_go_by_their_own_variance():
     near_B = hard_B + 0.1 * draw.normal(size=20)
     rows = {"a": near_B, "b": near_B + 0.03 + 0.01 * draw.normal(size=20), "c": 5 * draw.normal(size=20)}
     found = compare({name: splits(*own) for name, own in rows.items()}, better="lower")
-    assert found.test == "repeated-measures ANOVA over 20 splits, t tests by each pair's own variance (Šidák)"
+    assert found.test == "paired t tests over 20 splits, for all pairs by Šidák"
+    assert found.omnibus_p == min(pair.p for pair in found.pairs)
     for pair in found.pairs:
         theirs = ttest_rel(rows[pair.first], rows[pair.second])
         assert pair.p == pytest.approx(1 - (1 - theirs.pvalue) ** 3, abs=1e-9)
@@ -265,7 +266,26 @@ def test_three_checkpoints_never_go_by_their_own_variance_however_many_folds_the
     scores = {name: {key: float(draw.normal()) for key in keys} for name in "abc"}
     assert "own variance where larger" in compare(scores, better="lower").test
     many = {name: {Key(p, 0, 0, f): float(draw.normal()) for p in range(9) for f in range(1, 26)} for name in "abc"}
-    assert compare(many, better="lower").test.endswith("t tests by each pair's own variance (Šidák)")
+    assert compare(many, better="lower").test.startswith(
+        "paired t tests over 25 outer test sets with the variance of ch"
+    )
+
+
+@pytest.mark.parametrize(("many", "few", "alone"), [(16, 2, False), (30, 7, False), (30, 8, True), (9, 9, True)])
+def test_many_seeds_of_one_method_do_not_make_up_for_few_of_the_other(many, few, alone):
+    draw = np.random.default_rng(2)
+    scores = {name: seeds(*draw.normal(size=n)) for name, n in (("a", many), ("b", few), ("c", few))}
+    test = compare(scores, better="lower").test
+    assert ("where replicates are many" in test or test.startswith("Welch's t tests")) == alone
+
+
+def test_unequal_replicates_show_no_difference_where_none_is():
+    draw = np.random.default_rng(3)
+    wrong = 0
+    for _ in range(100):
+        scores = {f"m{n}": seeds(*draw.normal(size=16 if n == 0 else 2)) for n in range(10)}
+        wrong += any(pair.verdict in ("first", "second") for pair in compare(scores, better="lower").pairs)
+    assert wrong <= 12
 
 
 def test_a_pair_that_hardly_varies_needs_no_more_replicates_than_let_it_go_by_itself():

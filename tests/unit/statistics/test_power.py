@@ -68,11 +68,19 @@ def test_a_pair_that_varies_more_than_the_others_is_told_to_buy_for_its_own_few_
 
 
 def test_a_pair_with_many_replicates_has_the_power_of_its_own_t_test():
-    design = Design(methods=6, blocks=20, block=1.0, wider=0.25)
-    shift = 0.5 / math.sqrt(2 * 0.25 / 20)
-    bound = float(student.ppf(1 - (1 - 0.95 ** (1 / 15)) / 2, 19))
-    exact = float(nct.sf(bound, 19, shift) + nct.cdf(-bound, 19, shift))
+    design = Design(methods=6, blocks=21, block=1.0, wider=0.25)
+    shift = 0.5 / math.sqrt(2 * 0.25 / 21)
+    bound = float(student.ppf(1 - (1 - 0.95 ** (1 / 15)) / 2, 20))
+    exact = float(nct.sf(bound, 20, shift) + nct.cdf(-bound, 20, shift))
     assert power(design, 0.5) == pytest.approx(exact, abs=0.01)
+
+
+def test_the_fewest_replicates_are_found_on_both_sides_of_where_a_pair_goes_by_itself():
+    design = Design(methods=18, head_seeds=5, head_seed=1.0)
+    for difference in (1.6, 1.8, 2.0, 2.2, 2.4, 2.6):
+        more, _ = replicates_needed(design, difference)
+        larger = [Design(**{**design.__dict__, "head_seeds": 5 + n}) for n in range(1, more + 1)]
+        assert [detectable_difference(one) <= difference for one in larger] == [False] * (more - 1) + [True]
 
 
 def test_without_a_difference_or_replicates_nothing_is_bought():
