@@ -29,7 +29,7 @@ class Pool(Protocol):
         """Each of ``items`` and ``work`` on it, in order; no more are taken than are needed to keep all at work.
 
         Args:
-            work: a function of a module, or a partial of one.
+            work: what can cross a process border, such as a function of a module.
             items: each crosses a process border, and so does what comes of it.
 
         Raises:

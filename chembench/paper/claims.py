@@ -54,9 +54,6 @@ class Judged(Value):
 def judge(table: Table) -> tuple[Judged, ...]:
     """Every claim of the paper, in its order.
 
-    Args:
-        table: recorded scores.
-
     A claim that the rows cannot be asked about says so and why; the others are judged all the same.
     """
     rows = [row for row in table.rows.values() if not row.cell.is_control]
@@ -274,7 +271,7 @@ def _among_the_best(
         verdicts = [part.verdict for part in parts]
         return Figure(
             unit=unit,
-            test=parts[0].test,
+            test=next((part.test for part in parts if part.test != NO_TEST), NO_TEST),
             figure="; ".join(part.figure for part in parts),
             p=max((part.p for part in parts if part.p is not None), default=None),
             verdict=next(v for v in _WORST_FIRST if v in verdicts),

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from chembench.config import stable_seed
 from chembench.errors import ConfigError
-from chembench.statistics.studentized import critical, enough
+from chembench.statistics.studentized import critical, suffice
 
 Floats = npt.NDArray[np.float64]
 
@@ -131,10 +131,10 @@ def detectable_difference(design: Design, wanted: float = POWER) -> float:
 
 def goes_alone(design: Design) -> bool:
     """Whether a pair has replicates enough to go by its own variance, as `spread` has it."""
-    wanted, sides = enough(design.methods), 1 if design.against_fixed else 2
-    own = [n - 1 for n in (design.pretrain_seeds, design.head_seeds) if n > 1]
-    of_blocks = design.blocks == 1 or design.blocks - 1 >= wanted
-    return of_blocks and all(sides * freedom >= wanted and freedom >= wanted // 2 for freedom in own)
+    d, sides = design, 1 if design.against_fixed else 2
+    axes = [(sides * (n - 1), n - 1) for n in (d.pretrain_seeds, d.head_seeds) if n > 1]
+    axes += [(d.blocks - 1, d.blocks - 1)] if d.blocks > 1 else []
+    return all(bool(suffice(d.methods, both, fewer)) for both, fewer in axes)
 
 
 def _bounds(design: Design) -> Floats:
@@ -163,12 +163,16 @@ def _bounds(design: Design) -> Floats:
     own_terms += [((1 - varied) * taken_D, left) for taken_D in (taken[0] if taken is not None else ())]
     own_terms += [(alone, d.blocks - 1)] if has_blocks else []
     own_freedom_D, own_D = _freedom(own_D, own_terms), d.wider * own_D
+    if goes_alone(d):
+        return _half_widths(d, own_D, own_freedom_D, alone=True)
     ratio_D = np.clip(own_D / np.maximum(all_D, 1e-300), 1.0, 1e6)
-    guarded_D = ratio_D**2 / (1 / freedom_D + (ratio_D - 1) ** 2 / own_freedom_D)
-    goes_alone_D = np.full(DRAWS, goes_alone(d))
-    freedom_D = np.where(goes_alone_D, own_freedom_D, guarded_D)
-    variance_D = np.where(goes_alone_D, own_D, np.maximum(own_D, all_D))
-    return np.asarray(critical(d.alpha, k, freedom_D, goes_alone_D) * np.sqrt(variance_D))
+    freedom_D = ratio_D**2 / (1 / freedom_D + (ratio_D - 1) ** 2 / own_freedom_D)
+    return _half_widths(d, np.maximum(own_D, all_D), freedom_D, alone=False)
+
+
+def _half_widths(design: Design, variance_D: Floats, freedom_D: Floats, *, alone: bool) -> Floats:
+    bound_D = critical(design.alpha, design.methods, freedom_D, np.full(freedom_D.shape, alone))
+    return np.asarray(bound_D * np.sqrt(variance_D))
 
 
 def _sum(parts: list[Floats], taken: Floats | None, varied: int, has_blocks: bool) -> Floats:

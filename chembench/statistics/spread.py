@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chembench.statistics.replicates import Method, Table, level_means
-from chembench.statistics.studentized import enough, near
+from chembench.statistics.studentized import near, suffice
 
 Floats = npt.NDArray[np.float64]
 
@@ -118,19 +118,14 @@ def spread(table: Table, overlap: float) -> Spread | None:
 
 
 def _has_enough(table: Table, own: Sequence[Own]) -> npt.NDArray[np.bool_]:
-    """Whether each axis has degrees of freedom enough in a pair; that hangs on the replicates, not on their scores.
-
-    Seeds and checkpoints of the two count together, and those of neither may be less than half of what is enough.
-    Satterthwaite's are no guide: they are high where an axis of few levels happens to vary little, just when that
-    variance is too low.
-    """
-    size, wanted = len(own), enough(max(2, len(own)))
-    enough_MM = np.full((size, size), len(table.blocks) == 1 or len(table.blocks) - 1 >= wanted)
+    """Whether each axis that varies has degrees of freedom enough in a pair."""
+    size, methods, blocks = len(own), max(2, len(own)), len(table.blocks) - 1
+    enough_MM = np.full((size, size), blocks == 0 or bool(suffice(methods, blocks, blocks)))
     for axis in AXES[:2]:
         freedom_M = np.array([found[axis][1] if axis in found else 0 for found in own])
-        all_MM, least_M = freedom_M[:, None] + freedom_M, np.where(freedom_M > 0, freedom_M, wanted)
-        least_MM = np.minimum(least_M[:, None], least_M)
-        enough_MM &= (all_MM == 0) | ((all_MM >= wanted) & (least_MM >= wanted // 2))
+        both_MM = freedom_M[:, None] + freedom_M
+        fewer_MM = np.minimum(freedom_M[:, None], freedom_M)
+        enough_MM &= (both_MM == 0) | suffice(methods, both_MM, np.where(fewer_MM > 0, fewer_MM, both_MM))
     return enough_MM
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Ints = int | npt.NDArray[np.int64]
 
 FEWEST = 15
 """Least degrees of freedom of `enough`."""
@@ -135,6 +136,21 @@ def enough(methods: int) -> int:
     return freedom
 
 
+def suffice(methods: int, both: Ints, fewer: Ints) -> npt.NDArray[np.bool_]:
+    """Whether an axis has degrees of freedom `enough` in a pair; that hangs on the replicates, not on their scores.
+
+    Satterthwaite's are no guide: they are high where an axis of few levels happens to vary little, just when that
+    variance is too low.
+
+    Args:
+        methods: how many are compared.
+        both: degrees of freedom of the two together; of shared blocks those of the blocks.
+        fewer: of the one that has fewer; less than half of what is enough is too few, however many the other has.
+    """
+    wanted = enough(methods)
+    return np.asarray((both >= wanted) & (fewer >= wanted // 2))
+
+
 def _of_each(alpha: float, methods: int) -> float:
     """The level of each pair, by Šidák."""
     return -math.expm1(math.log1p(-alpha) / math.comb(methods, 2))
@@ -154,7 +170,6 @@ def critical(alpha: float, methods: int, freedom: Floats, goes_alone: npt.NDArra
     """
     from scipy.special import stdtrit
 
-    freedom, goes_alone = np.broadcast_arrays(freedom, goes_alone)
     found = np.empty(freedom.shape)
     found[goes_alone] = stdtrit(freedom[goes_alone], 1 - _of_each(alpha, methods) / 2)
     if not goes_alone.all():
